@@ -1,0 +1,42 @@
+"""What can go wrong between the server and a sandbox.
+
+    SandboxError
+    ├── SandboxUnavailable        the backend cannot make or reach any sandbox (engine down, image missing)
+    │   └── ImageMissing          the image is not there; says which command builds it
+    ├── SandboxGone               this sandbox no longer exists, or died; its running operations are unknowable
+    ├── OperationUnknowable       another incarnation answers: the operation may or may not have run
+    ├── SpecRefused               the specification asks for what this backend does not promise
+    └── ProtocolError             a frame that the protocol does not allow; the sender is treated as hostile
+
+A command that fails is not an error here: it is a `Result` whose meta carries the exit code.
+"""
+
+from __future__ import annotations
+
+
+class SandboxError(Exception):
+    """Base of every error that a sandbox backend raises."""
+
+
+class SandboxUnavailable(SandboxError):
+    """No sandbox can be had now. The message says what the operator can do."""
+
+
+class ImageMissing(SandboxUnavailable):
+    """The sandbox image has not been built. The message names the command that builds it."""
+
+
+class SandboxGone(SandboxError):
+    """The sandbox died or was removed while (or before) it was used."""
+
+
+class OperationUnknowable(SandboxError):
+    """The operation was sent to an incarnation that is gone: it may or may not have taken effect."""
+
+
+class SpecRefused(SandboxError):
+    """The backend cannot promise what the specification asks for, and so refuses it by name."""
+
+
+class ProtocolError(SandboxError):
+    """The peer broke the frame protocol."""

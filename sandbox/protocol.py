@@ -1,0 +1,124 @@
+"""The boundary between the server and whatever runs the tools.
+
+Two protocols: a `SandboxBackend` makes and finds sandboxes, a `Sandbox` does operations. Above: `server.sessions`
+and `server.tools`. Below: `sandbox.docker`, `sandbox.local`. Every backend passes the same contract suite
+(`tests/contracts/test_sandbox.py`); what a backend cannot promise it declares in `promises`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from sandbox.wire import Call, Result
+
+OnOutput = Callable[[bytes], None]
+"""Called from the event loop with portions of live output; must not block."""
+
+
+@dataclass(frozen=True)
+class NetworkPolicy:
+    """Which hosts a sandbox may reach, all through the policy proxy.
+
+    none           nothing
+    limited        `allowed_hosts` only: bare names, or `*.name` for every subdomain but not the apex
+    unrestricted   any public address; never private, link-local or loopback ones
+    """
+
+    mode: Literal["none", "limited", "unrestricted"] = "none"
+    allowed_hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """What a session's sandbox must be. Frozen with the session; hashed into the labels of its container."""
+
+    image: str = ""
+    """Image reference; empty = the backend's own default image."""
+    cpus: float = 1.0
+    memory_mb: int = 1024
+    disk_mb: int = 2048
+    pids: int = 512
+    network: NetworkPolicy = field(default_factory=NetworkPolicy)
+
+
+@dataclass(frozen=True)
+class SandboxRef:
+    """Enough to find a sandbox again after a restart of the server. Stored with the session as JSON."""
+
+    backend: str
+    slot: str
+    """Name of the workspace: the volume (docker) or folder (local) that the session owns."""
+    container: str = ""
+    """The engine's id of the container last seen; may be gone."""
+
+
+@dataclass(frozen=True)
+class Promises:
+    """What a backend guarantees. The contract suite tests exactly the promised ones; `notes` tells people the rest."""
+
+    survives_server_restart: bool
+    memory_limit: bool
+    pids_limit: bool
+    own_image: bool
+    pause: bool
+    notes: tuple[str, ...] = ()
+
+
+class Sandbox(Protocol):
+    """One live sandbox, attached to by this process alone."""
+
+    ref: SandboxRef
+    incarnation: str
+    """Random, made by the runner at its start: two different values are two different lives."""
+
+    async def call(self, call: Call, on_output: OnOutput | None = None) -> Result:
+        """Do an operation, at most once per `op_id` and incarnation.
+
+        Calling again with the same `op_id` attaches to the running operation or returns its kept result.
+        Cancelling the awaiting task does not stop the operation; `cancel` does.
+        Raises SandboxGone when the sandbox dies first or stays silent for wire.SILENCE_SECONDS.
+        """
+
+    async def cancel(self, op_id: str) -> None:
+        """Stop a running operation with everything it started. `call` then returns, meta.cancelled true. No-op if done."""
+
+    async def settle(self, op_ids: Sequence[str]) -> None:
+        """The results of these operations are stored; the runner may forget them."""
+
+    def archive(self) -> AsyncIterator[bytes]:
+        """The workspace as an uncompressed tar, in portions. Works when the runner is broken, where the backend can."""
+
+    async def pause(self) -> None:
+        """Freeze all processes. A later `call` thaws by itself. No-op where promises.pause is False."""
+
+    async def stop(self) -> None:
+        """End all processes, keep the workspace; the attachment is closed. `backend.attach` starts it again."""
+
+    async def close(self) -> None:
+        """Let go of the attachment; the sandbox lives on where the backend promises that."""
+
+
+class SandboxBackend(Protocol):
+    """Makes, finds and removes sandboxes. An async context manager: leaving it closes every attachment."""
+
+    name: str
+    promises: Promises
+
+    async def check(self) -> None:
+        """Raises SandboxUnavailable, saying what to do, when no sandbox could be made now."""
+
+    async def create(self, spec: SandboxSpec, slot: str) -> Sandbox:
+        """A fresh sandbox with an empty workspace. `slot` is a unique name chosen by the caller; a pooled sandbox may
+        come back under another slot: use the returned `ref`. Raises SandboxUnavailable or SpecRefused."""
+
+    async def attach(self, ref: SandboxRef, spec: SandboxSpec) -> Sandbox:
+        """Take over an existing sandbox: attached if it runs, started if stopped, made anew around its workspace if
+        only that is left. Compare `incarnation` to learn whether its processes survived. Raises SandboxGone."""
+
+    async def list(self) -> list[SandboxRef]:
+        """Every sandbox and workspace of this installation, running or not."""
+
+    async def destroy(self, ref: SandboxRef) -> None:
+        """Remove the sandbox and its workspace. Idempotent."""

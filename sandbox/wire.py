@@ -1,0 +1,291 @@
+"""The frames between the server and the runner inside a sandbox.
+
+Above: `sandbox.channel` (server side) and `sandbox.runner` (inside). Below: any ordered byte stream (an engine's
+attach stream, a pair of pipes). This module knows neither; it turns bytes into frames and dataclasses into headers.
+
+Standard library only and Python 3.8 syntax: the runner ships a copy of it into every image.
+
+A frame is
+
+    magic  epoch  header length  body length  crc32(header + body)   header (JSON, UTF-8)   body (bytes)
+    4s     u64    u32            u32          u32
+
+big-endian. `epoch` fences owners: a runner that has answered epoch N ignores frames of a lower one. A reader that
+meets garbage (the half frame of a client that died) skips to the next magic whose checksum holds.
+
+Host to runner
+    attach    {}                                      first frame of an owner; answered by `hello`
+    start     {op, kind, thread, args} + body         idempotent: a known op is attached to, not run again
+    cancel    {op}                                    stop it; its result still comes, with meta.cancelled
+    settle    {ops: [...]}                            these results are committed; the journal may forget them
+    ping      {n}                                     answered by `pong`
+    net.ok    {stream}   net.data {stream} + body   net.end {stream}   net.reset {stream, why?}   net.window {stream, bytes}
+
+Runner to host
+    hello     {version, incarnation, python, ops: {op: "running"|"done"}}
+    beat      {}                                      every BEAT_SECONDS while a host is attached
+    output    {op} + body                             live output of a running bash, best effort, may be shed
+    result    {op, ok, meta} + body                   exactly once per attach for each unsettled finished op
+    pong      {n}
+    net.open  {stream}   net.data {stream} + body   net.end {stream}   net.reset {stream}   net.window {stream, bytes}
+    refused   {why}                                   the last frame was not acceptable
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Dict, Iterator, List, Optional, Type, Union
+
+VERSION = 1
+"""Bumped when a frame changes meaning; part of the key of a derived image."""
+
+MAGIC = b"SKF1"
+HEAD = struct.Struct("!4sQIII")
+MAX_HEADER = 1 << 18
+"""256 KiB: the longest command or path list that a header may carry."""
+MAX_BODY = 24 << 20
+"""24 MiB: a 20 MiB PDF (the wire toolset's limit for `read`) with room to spare."""
+BEAT_SECONDS = 5.0
+"""The runner says something at least this often; the host gives up on it after SILENCE_SECONDS."""
+SILENCE_SECONDS = 30.0
+NET_WINDOW = 256 << 10
+"""Bytes a network stream may have in flight in one direction before the receiver acknowledges them."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One message: a small JSON header whose `t` names it, and an opaque body."""
+
+    header: Dict[str, Any]
+    body: bytes = b""
+    epoch: int = 0
+
+    @property
+    def type(self) -> str:
+        kind = self.header.get("t")
+        return kind if isinstance(kind, str) else ""
+
+
+def encode(frame: Frame) -> bytes:
+    """The bytes of a frame. Raises ValueError when header or body are over their limits."""
+    header = json.dumps(frame.header, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    if len(header) > MAX_HEADER or len(frame.body) > MAX_BODY:
+        raise ValueError(f"frame too large: header {len(header)}, body {len(frame.body)} bytes")
+    crc = zlib.crc32(frame.body, zlib.crc32(header))
+    return HEAD.pack(MAGIC, frame.epoch, len(header), len(frame.body), crc) + header + frame.body
+
+
+class Decoder:
+    """Feeds on bytes in any portions and yields whole frames; skips what is no frame.
+
+    `skipped` counts the bytes of garbage seen so far, so that an owner can bound them.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self.skipped = 0
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        self._buffer += data
+        while True:
+            frame = self._next()
+            if frame is None:
+                return
+            yield frame
+
+    def _next(self) -> Optional[Frame]:
+        buffer = self._buffer
+        while True:
+            if not buffer.startswith(MAGIC[: len(buffer)]):
+                self._skip()
+                continue
+            if len(buffer) < HEAD.size:
+                return None
+            _, epoch, header_size, body_size, crc = HEAD.unpack_from(buffer)
+            if header_size > MAX_HEADER or body_size > MAX_BODY:
+                self._skip()
+                continue
+            end = HEAD.size + header_size + body_size
+            if len(buffer) < end:
+                return None
+            header_bytes = bytes(buffer[HEAD.size : HEAD.size + header_size])
+            body = bytes(buffer[HEAD.size + header_size : end])
+            if zlib.crc32(body, zlib.crc32(header_bytes)) != crc:
+                self._skip()
+                continue
+            del buffer[:end]
+            try:
+                header = json.loads(header_bytes)
+            except ValueError:
+                self.skipped += end
+                continue
+            if isinstance(header, dict):
+                return Frame(header, body, epoch)
+            self.skipped += end
+
+    def _skip(self) -> None:
+        """Drop bytes up to the next possible magic, at least one."""
+        found = self._buffer.find(MAGIC[:1], 1)
+        drop = len(self._buffer) if found < 0 else found
+        self.skipped += drop
+        del self._buffer[:drop]
+
+
+# --- operations ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bash:
+    """Run a command in the thread's live shell, or restart that shell. `timeout_ms` 0 means the runner's default."""
+
+    kind: ClassVar[str] = "bash"
+    command: Optional[str] = None
+    restart: bool = False
+    timeout_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Read:
+    """Read a file for the model: text (optionally lines `view_range`, 1-based, inclusive, end <= 0 = to the end),
+    or an image or PDF as bytes with meta.media_type."""
+
+    kind: ClassVar[str] = "read"
+    file_path: str = ""
+    view_range: Optional[List[int]] = None
+
+
+@dataclass(frozen=True)
+class Write:
+    """Write a text file whole and atomically, making its parents. The content is the frame's body."""
+
+    kind: ClassVar[str] = "write"
+    file_path: str = ""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Replace `old_string` by `new_string`; exactly one match unless `replace_all`. Atomic."""
+
+    kind: ClassVar[str] = "edit"
+    file_path: str = ""
+    old_string: str = ""
+    new_string: str = ""
+    replace_all: bool = False
+
+
+@dataclass(frozen=True)
+class Glob:
+    """Paths that match a doublestar pattern, newest first."""
+
+    kind: ClassVar[str] = "glob"
+    pattern: str = ""
+    path: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Grep:
+    """Lines that match a regular expression, as `path:line:text`."""
+
+    kind: ClassVar[str] = "grep"
+    pattern: str = ""
+    path: Optional[str] = None
+    glob: Optional[str] = None
+    context: int = 0
+    head_limit: int = 0
+
+
+@dataclass(frozen=True)
+class List_:
+    """A folder of the workspace, for `read_workspace`: body is JSON [{name, type, size, mtime}], sorted by name,
+    starting after the name `after`; meta {total, next: name|null}. Never follows a symlink out of the folder."""
+
+    kind: ClassVar[str] = "list"
+    path: str = "."
+    after: str = ""
+    limit: int = 200
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Raw bytes of a file, for `read_workspace`: meta {size, mtime, media_type, offset}. At most `limit` bytes."""
+
+    kind: ClassVar[str] = "fetch"
+    path: str = ""
+    offset: int = 0
+    limit: int = 1 << 20
+
+
+@dataclass(frozen=True)
+class Put:
+    """Place a file from the frame's body, for `write_workspace` and `files`; parents are made, atomic."""
+
+    kind: ClassVar[str] = "put"
+    path: str = ""
+    mode: int = 0o644
+
+
+Operation = Union[Bash, Read, Write, Edit, Glob, Grep, List_, Fetch, Put]
+KINDS: Dict[str, Type[Any]] = {c.kind: c for c in (Bash, Read, Write, Edit, Glob, Grep, List_, Fetch, Put)}
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation on its way: `op_id` names it for ever, `thread` owns the shell it runs in, `body` is its payload."""
+
+    op_id: str
+    operation: Operation
+    thread: str = "main"
+    body: bytes = b""
+
+    def frame(self) -> Frame:
+        header = {
+            "t": "start",
+            "op": self.op_id,
+            "kind": self.operation.kind,
+            "thread": self.thread,
+            "args": asdict(self.operation),
+        }
+        return Frame(header, self.body)
+
+
+def parse_call(frame: Frame) -> Call:
+    """The call in a `start` frame. Raises ValueError that says what is wrong with it."""
+    header = frame.header
+    op_id, kind, args = header.get("op"), header.get("kind"), header.get("args")
+    operation = KINDS.get(kind) if isinstance(kind, str) else None
+    if not isinstance(op_id, str) or operation is None or not isinstance(args, dict):
+        raise ValueError(f"start frame without a valid op, kind or args (kind {kind!r})")
+    try:
+        return Call(op_id, operation(**args), str(header.get("thread", "main")), frame.body)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of an operation.
+
+    ok    False: the model should read `body` as an error (no such file, timed out, bad regex, ...)
+    body  UTF-8 text unless meta.media_type says otherwise
+    meta  by kind; common: exit_code, timed_out, cancelled, truncated, total_bytes, spilled (path), notes [str],
+          media_type, seconds. Unknown keys are ignored by readers.
+    """
+
+    op_id: str
+    ok: bool
+    body: bytes = b""
+    meta: Dict[str, Any] = field(default_factory=dict)
+
+    def frame(self) -> Frame:
+        return Frame({"t": "result", "op": self.op_id, "ok": self.ok, "meta": self.meta}, self.body)
+
+
+def parse_result(frame: Frame) -> Result:
+    """The result in a `result` frame. Raises ValueError for a malformed one (the runner is hostile input)."""
+    op_id, ok, meta = frame.header.get("op"), frame.header.get("ok"), frame.header.get("meta")
+    if not isinstance(op_id, str) or not isinstance(ok, bool) or not isinstance(meta, dict):
+        raise ValueError("malformed result frame")
+    return Result(op_id, ok, frame.body, meta)

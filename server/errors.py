@@ -1,0 +1,86 @@
+"""The error tree of the server.
+
+    SkiffError
+    ├── InvalidRequest (400)      the request is wrong; the message says how to put it right
+    │   └── NotSupported (400)    understood, not implemented; names what was asked for
+    ├── NotFound (404)            no such object
+    ├── Conflict (409)            the object's state forbids it
+    ├── ModelError                the model could not answer; subclasses say whether trying again helps
+    │   ├── ModelOverloaded       529, 5xx, timeouts, cut streams: retried with back-off
+    │   ├── ModelRateLimited      429: retried, honouring retry-after
+    │   └── ModelRefusedRequest   400, 401, 403, 404, 413, billing: not retried
+    ├── StaleWriter               another process owns the engine now; this one must stop writing
+    └── StoreError                the database cannot be used; says what to do
+
+Each leaf knows its wire type and HTTP status; the doors translate, nothing more. Sandbox errors have their own tree
+(`sandbox.errors`); foreign errors are translated once, where they enter.
+"""
+
+from __future__ import annotations
+
+
+class SkiffError(Exception):
+    """Base of the tree. `str(error)` is written for the person or model who reads it."""
+
+    wire_type = "api_error"
+    status = 500
+
+
+class InvalidRequest(SkiffError):
+    wire_type = "invalid_request_error"
+    status = 400
+
+
+class NotSupported(InvalidRequest):
+    """What is not implemented is refused by name, never ignored."""
+
+
+class NotFound(SkiffError):
+    wire_type = "not_found_error"
+    status = 404
+
+
+class Conflict(SkiffError):
+    wire_type = "invalid_request_error"
+    status = 409
+
+
+class StaleWriter(SkiffError):
+    """A newer engine holds the data folder: nothing that this process still does may be written."""
+
+
+class StoreError(SkiffError):
+    """The database refused: locked, full, of a newer schema."""
+
+
+class ModelError(SkiffError):
+    """A model request failed.
+
+    `error_type` is the `session.error` type of the wire; `retryable` says whether the same request may succeed later;
+    `retry_after` is what the provider asked for, in seconds, or None.
+    """
+
+    error_type = "model_request_failed_error"
+    retryable = False
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ModelOverloaded(ModelError):
+    error_type = "model_overloaded_error"
+    retryable = True
+
+
+class ModelRateLimited(ModelError):
+    error_type = "model_rate_limited_error"
+    retryable = True
+
+
+class ModelRefusedRequest(ModelError):
+    """The request as it stands will never succeed: bad key, unknown model, malformed, too long, no credit."""
+
+    def __init__(self, message: str, *, error_type: str = "model_request_failed_error") -> None:
+        super().__init__(message)
+        self.error_type = error_type
