@@ -7,9 +7,10 @@ and `server.tools`. Below: `sandbox.docker`, `sandbox.local`. Every backend pass
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from types import TracebackType
+from typing import Literal, Protocol, Self
 
 from sandbox.wire import Call, Result
 
@@ -106,6 +107,14 @@ class SandboxBackend(Protocol):
     name: str
     promises: Promises
 
+    async def __aenter__(self) -> Self:
+        """Ready for use."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool | None:
+        """Let go of every attachment; sandboxes live on where `survives_server_restart` is promised."""
+
     async def check(self) -> None:
         """Raises SandboxUnavailable, saying what to do, when no sandbox could be made now."""
 
@@ -122,3 +131,7 @@ class SandboxBackend(Protocol):
 
     async def destroy(self, ref: SandboxRef) -> None:
         """Remove the sandbox and its workspace. Idempotent."""
+
+    async def reap(self, known_slots: Collection[str]) -> Sequence[str]:
+        """Remove sandboxes and workspaces of this installation whose slot is not among these, nor in the backend's
+        own hands (a warm pool, one that is being made). Returns their slots. Called at start with every slot known."""

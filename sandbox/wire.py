@@ -10,8 +10,9 @@ A frame is
     magic  epoch  header length  body length  crc32(header + body)   header (JSON, UTF-8)   body (bytes)
     4s     u64    u32            u32          u32
 
-big-endian. `epoch` fences owners: a runner that has answered epoch N ignores frames of a lower one. A reader that
-meets garbage (the half frame of a client that died) skips to the next magic whose checksum holds.
+big-endian. `epoch` fences owners: a runner that has answered epoch N refuses frames of a lower one, and stamps N on
+what it sends. A reader that meets garbage skips to the next magic whose checksum holds; one that waits in vain for the
+rest of a frame (its sender died) looks for the next owner's `attach` behind it (`Decoder.rescue`).
 
 Host to runner
     attach    {}                                      first frame of an owner; answered by `hello`
@@ -19,16 +20,20 @@ Host to runner
     cancel    {op}                                    stop it; its result still comes, with meta.cancelled
     settle    {ops: [...]}                            these results are committed; the journal may forget them
     ping      {n}                                     answered by `pong`
-    net.ok    {stream}   net.data {stream} + body   net.end {stream}   net.reset {stream, why?}   net.window {stream, bytes}
+    net.data  {stream} + body   net.end {stream}   net.reset {stream, why?}   net.window {stream, bytes}
 
 Runner to host
     hello     {version, incarnation, python, ops: {op: "running"|"done"}}
     beat      {}                                      every BEAT_SECONDS while a host is attached
     output    {op} + body                             live output of a running bash, best effort, may be shed
-    result    {op, ok, meta} + body                   exactly once per attach for each unsettled finished op
+    result    {op, ok, meta} + body                   when the op ends, and again whenever its `start` is resent
     pong      {n}
     net.open  {stream}   net.data {stream} + body   net.end {stream}   net.reset {stream}   net.window {stream, bytes}
     refused   {why}                                   the last frame was not acceptable
+
+A network stream may carry data at once after `net.open`, without waiting for an answer. It is over when both sides have
+sent `net.end`, or one `net.reset`; frames of a stream that is over are ignored, for they may have crossed its end.
+`net.window` gives back bytes that were consumed. A reset after an end means "I take no more": what was sent counts.
 """
 
 from __future__ import annotations
@@ -53,6 +58,22 @@ BEAT_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
 NET_WINDOW = 256 << 10
 """Bytes a network stream may have in flight in one direction before the receiver acknowledges them."""
+NET_PORTION = 32 << 10
+"""Most bytes in one `net.data`: small enough that a tool's result never waits long behind one."""
+NET_ACK = NET_PORTION // 2
+"""A receiver gives credit back once this much was consumed: half the smallest share, so that no sender starves."""
+NET_STREAMS = 256
+"""Network streams of one sandbox at a time: several times what a package manager opens, a quarter of usual nofile."""
+NET_TOTAL = 2 << 20
+"""Bytes that all streams of one direction share out; what a tool's result may have to wait behind, about 20 ms."""
+
+
+def net_share(streams: int) -> int:
+    """Bytes that one of `streams` open streams may have in flight: the window, less when many share the way.
+
+    Never less than a portion: a stream whose reader stalls must not be able to stall the others.
+    """
+    return max(NET_PORTION, min(NET_WINDOW, NET_TOTAL // max(1, streams)))
 
 
 @dataclass(frozen=True)
@@ -81,11 +102,13 @@ def encode(frame: Frame) -> bytes:
 class Decoder:
     """Feeds on bytes in any portions and yields whole frames; skips what is no frame.
 
-    `skipped` counts the bytes of garbage seen so far, so that an owner can bound them.
+    `skipped` counts the bytes of garbage seen so far, and those of checksums computed in vain (a hostile sender can
+    make many of few). Over `limit`, where one is given, `feed` raises ValueError.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: Optional[int] = None) -> None:
         self._buffer = bytearray()
+        self._limit = limit
         self.skipped = 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
@@ -95,6 +118,31 @@ class Decoder:
             if frame is None:
                 return
             yield frame
+
+    @property
+    def waiting(self) -> bool:
+        """Part of a frame is here, the rest is not."""
+        return bool(self._buffer)
+
+    def rescue(self) -> Iterator[Frame]:
+        """For a stream that fell silent inside a frame: go on at an `attach` that came behind the frame's start.
+
+        Only a whole `attach` of a higher epoch counts, and only the caller's patience starts the search: the body of
+        a live frame may hold anything.
+        """
+        buffer = self._buffer
+        epoch = HEAD.unpack_from(buffer)[1] if len(buffer) >= HEAD.size else 0
+        start = buffer.find(MAGIC, 1)
+        while start >= 0:
+            probe = Decoder()
+            probe._buffer = buffer[start : start + HEAD.size + 4096]
+            frame = probe._next() if len(probe._buffer) >= HEAD.size else None
+            if frame is not None and not probe.skipped and frame.type == "attach" and frame.epoch > epoch:
+                self.skipped += start
+                del buffer[:start]
+                yield from self.feed(b"")
+                return
+            start = buffer.find(MAGIC, start + 1)
 
     def _next(self) -> Optional[Frame]:
         buffer = self._buffer
@@ -114,6 +162,7 @@ class Decoder:
             header_bytes = bytes(buffer[HEAD.size : HEAD.size + header_size])
             body = bytes(buffer[HEAD.size + header_size : end])
             if zlib.crc32(body, zlib.crc32(header_bytes)) != crc:
+                self.skipped += end
                 self._skip()
                 continue
             del buffer[:end]
@@ -128,10 +177,15 @@ class Decoder:
 
     def _skip(self) -> None:
         """Drop bytes up to the next possible magic, at least one."""
-        found = self._buffer.find(MAGIC[:1], 1)
-        drop = len(self._buffer) if found < 0 else found
+        buffer = self._buffer
+        drop = buffer.find(MAGIC, 1)
+        if drop < 0:  # the last bytes may be the first of a magic
+            cut = next((n for n in (3, 2, 1) if n < len(buffer) and buffer.endswith(MAGIC[:n])), 0)
+            drop = len(buffer) - cut
         self.skipped += drop
-        del self._buffer[:drop]
+        del buffer[:drop]
+        if self._limit is not None and self.skipped > self._limit:
+            raise ValueError(f"{self.skipped} bytes that are no frames")
 
 
 # --- operations ------------------------------------------------------------------------------------------------------
@@ -227,8 +281,16 @@ class Put:
     mode: int = 0o644
 
 
-Operation = Union[Bash, Read, Write, Edit, Glob, Grep, List_, Fetch, Put]
-KINDS: Dict[str, Type[Any]] = {c.kind: c for c in (Bash, Read, Write, Edit, Glob, Grep, List_, Fetch, Put)}
+@dataclass(frozen=True)
+class Usage:
+    """How much the workspace takes up on its disk, for the backend's disk bound: meta {bytes, files}. Allocated bytes
+    (as `du` counts), each inode once, other file systems and symlinks not followed. Body empty."""
+
+    kind: ClassVar[str] = "usage"
+
+
+Operation = Union[Bash, Read, Write, Edit, Glob, Grep, List_, Fetch, Put, Usage]
+KINDS: Dict[str, Type[Any]] = {c.kind: c for c in (Bash, Read, Write, Edit, Glob, Grep, List_, Fetch, Put, Usage)}
 
 
 @dataclass(frozen=True)
@@ -271,7 +333,8 @@ class Result:
     ok    False: the model should read `body` as an error (no such file, timed out, bad regex, ...)
     body  UTF-8 text unless meta.media_type says otherwise
     meta  by kind; common: exit_code, timed_out, cancelled, truncated, total_bytes, spilled (path), notes [str],
-          media_type, seconds. Unknown keys are ignored by readers.
+          media_type, seconds. Unknown keys are ignored by readers. A bash result that timed out or was cancelled is
+          not ok and has exit_code 124 or 130; `notes` are sentences for the model, to be shown with the body.
     """
 
     op_id: str

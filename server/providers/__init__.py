@@ -1,7 +1,8 @@
 """The boundary to the model: one verb, `stream`.
 
 Above: `server.sessions.loop`, which decides about retries and stores what comes. Below: `anthropic.py` (the SDK) and
-`scripted.py` (deterministic, for demo and tests). A provider keeps no state between requests and never retries.
+`scripted/` (deterministic, for demo and tests), which both read the wire's events through `accumulate.py`. A provider
+keeps no state between requests and never retries.
 """
 
 from __future__ import annotations
@@ -70,6 +71,9 @@ class ModelResponse:
     usage: ModelUsage
     model: str
     stop_details: Mapping[str, Any] | None = None
+    invalid_tool_inputs: Mapping[int, str] = field(default_factory=dict)
+    """What the model wrote as the input of the tool_use block at that index of `content`, where it was no JSON object.
+    The block itself has `input: {}`, so that it can be sent back; the call is to be answered with an error result."""
 
 
 Chunk = BlockStarted | TextDelta | ModelResponse
@@ -79,6 +83,9 @@ class ModelProvider(Protocol):
     """A source of model answers."""
 
     name: str
+
+    async def warm_up(self) -> None:
+        """Do what the first request would otherwise wait for. Raises SkiffError where a request would fail too."""
 
     def stream(self, request: ModelRequest) -> AsyncIterator[Chunk]:
         """Ask, and yield the answer as it comes; the last chunk is the ModelResponse.

@@ -1,0 +1,35 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Neither needs root or an API key.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+MODEL ?=
+export PYTHON
+
+.PHONY: help setup demo test lint engine image bench clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: ## Make .venv with everything needed (the others do it by themselves)
+	@scripts/setup.sh
+
+demo: setup ## Send out an agent and bring back the result, with no API key; MODEL=claude-… for a real model
+	@$(BIN)/skiff demo $(if $(MODEL),--model $(MODEL))
+
+test: setup lint ## Run the tests with what is reachable, and say loudly what could not run
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup ## Formatting, lints and types
+	@$(BIN)/ruff check . && $(BIN)/mypy
+
+engine: ## Install and start a container engine (Debian or Ubuntu, root)
+	@scripts/engine.sh
+
+image: setup ## Build the sandbox image
+	@$(BIN)/skiff sandbox build
+
+bench: setup ## Print every figure beside its other side, and store them as JSON in benchmarks/results
+	@$(BIN)/python -m benchmarks
+
+clean: ## Remove what the above have made in this folder
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache dist build

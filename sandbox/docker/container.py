@@ -1,0 +1,203 @@
+"""One sandbox: the `Sandbox` protocol over a container and the channel to the runner inside it.
+
+Above: `backend`, which makes and keeps them. Below: `channel` (frames), `engine` (pause, stop, archive), `disk` and
+`idle` (decisions). It knows neither how a container is made nor what an operation means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+from sandbox.channel import RunnerChannel
+from sandbox.docker.disk import DiskBound, explain
+from sandbox.docker.engine import Engine
+from sandbox.docker.idle import IdleSettings, should_pause
+from sandbox.docker.options import WORKSPACE
+from sandbox.egress.mux import NetMux
+from sandbox.errors import SandboxError, SandboxGone
+from sandbox.protocol import OnOutput, SandboxRef
+from sandbox.wire import Call, Result, Usage
+
+WATCH_SECONDS = 5.0
+"""How often a running operation's disk use and an idle container's processor use are looked at."""
+MEASURE_SECONDS = 20.0
+"""A tree that cannot be counted in this time is not judged; the next operation tries again."""
+ARCHIVE_PORTION = 1 << 20
+
+
+class Container:
+    """See `sandbox.protocol.Sandbox`. Made by `backend` when the runner has said hello."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        ref: SandboxRef,
+        channel: RunnerChannel,
+        net: NetMux | None,
+        disk_bytes: int,
+        on_close: Callable[[Container], None],
+    ) -> None:
+        self.ref = ref
+        self.incarnation = channel.incarnation
+        self._engine = engine
+        self._channel = channel
+        self._net = net
+        self._disk = DiskBound(disk_bytes, self._measure)
+        self._on_close = on_close
+        self._users = 0
+        self._last_use = time.monotonic()
+        self._paused = False
+        self._switching = asyncio.Lock()
+
+    # --- operations ---------------------------------------------------------------------------------------------------
+
+    async def call(self, call: Call, on_output: OnOutput | None = None) -> Result:
+        """Do an operation, thawing first; see the protocol. A result over the disk bound says so."""
+        with self._in_use():
+            await self._thaw()
+            began = time.monotonic()
+            result, stopped = await self._watched(call, on_output)
+            verdict = "growing" if stopped else await self._disk.after(time.monotonic() - began)
+        if verdict == "fine":
+            return result
+        return explain(result, self._disk.used, self._disk.bound, stopped)
+
+    async def _watched(self, call: Call, on_output: OnOutput | None) -> tuple[Result, bool]:
+        """The result, and whether the disk bound stopped it."""
+        running = asyncio.ensure_future(self._channel.call(call, on_output))
+        stopped = False
+        try:
+            while not (await asyncio.wait({running}, timeout=WATCH_SECONDS))[0]:
+                if not stopped and await self._disk.check() == "growing":
+                    stopped = True
+                    await self._channel.cancel(call.op_id)
+            return running.result(), stopped
+        finally:
+            running.cancel()
+
+    async def _measure(self) -> int:
+        """Bytes that the workspace takes up; what was last known when it cannot be counted now. Never raises a
+        SandboxError: a result that was already had must not be lost over it."""
+        call = Call(f"usage-{secrets.token_hex(8)}", Usage())
+        with contextlib.suppress(SandboxError):
+            try:
+                async with asyncio.timeout(MEASURE_SECONDS):
+                    result = await self._channel.call(call)
+                    await self._channel.settle([call.op_id])
+                    used = result.meta.get("bytes") if result.ok else None
+                    return used if isinstance(used, int) and used >= 0 else await self._measure_from_outside()
+            except TimeoutError:
+                await self._channel.cancel(call.op_id)
+        return self._disk.used
+
+    async def _measure_from_outside(self) -> int:
+        """For a runner that does not know the operation: a process of the engine, at thirty times the cost."""
+
+        def work(client: Any) -> bytes:
+            made = client.exec_create(self.ref.container, ["du", "-sxk", WORKSPACE], stderr=False)
+            return bytes(client.exec_start(made["Id"]))
+
+        words = (await self._engine.call("measure the workspace", work)).split()
+        return int(words[0]) << 10 if words and words[0].isdigit() else self._disk.used
+
+    async def cancel(self, op_id: str) -> None:
+        """Stop a running operation; see the protocol."""
+        with self._in_use():
+            await self._thaw()
+            await self._channel.cancel(op_id)
+
+    async def settle(self, op_ids: Sequence[str]) -> None:
+        """These results are stored. Waits for nothing: a frozen runner reads it when it thaws."""
+        await self._channel.settle(op_ids)
+
+    async def ping(self) -> None:
+        """Return when the runner has answered. Raises SandboxGone."""
+        with self._in_use():
+            await self._thaw()
+            await self._channel.ping()
+
+    async def archive(self) -> AsyncIterator[bytes]:
+        """The workspace as a tar, read by the engine: works with a broken, frozen or stopped runner."""
+
+        def begin(client: Any) -> Iterator[bytes]:
+            portions, _ = client.get_archive(self.ref.container, f"{WORKSPACE}/.", chunk_size=ARCHIVE_PORTION)
+            return iter(portions)
+
+        portions = await self._engine.call("archive the workspace", begin)
+        while portion := await self._engine.call("archive the workspace", lambda _: next(portions, b"")):
+            yield portion
+
+    # --- states -------------------------------------------------------------------------------------------------------
+
+    async def pause(self) -> None:
+        """Freeze all processes. Does nothing while an operation runs, for it would never end."""
+        async with self._switching:
+            if self._users or self._paused:
+                return
+            self._paused = True
+            self._channel.unwatch()
+            await self._engine.call("pause the sandbox", lambda client: client.pause(self.ref.container))
+
+    async def _thaw(self) -> None:
+        async with self._switching:
+            if not self._paused:
+                return
+            await self._engine.call("resume the sandbox", lambda client: client.unpause(self.ref.container))
+            self._channel.watch()
+            self._paused = False
+
+    async def stop(self) -> None:
+        """Kill all processes, keep container and workspace, let go of the attachment."""
+        await self.close()
+        with contextlib.suppress(SandboxGone):
+            await self._engine.call("stop the sandbox", lambda client: client.stop(self.ref.container, timeout=0))
+
+    async def close(self) -> None:
+        """Let go of the attachment; the container lives on as it is, a frozen one stays frozen."""
+        self._on_close(self)
+        await self._channel.close()
+        if self._net is not None:
+            await self._net.close()
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[None]:
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            self._last_use = time.monotonic()
+
+    # --- idleness -----------------------------------------------------------------------------------------------------
+
+    async def watch_idle(self, settings: IdleSettings) -> None:
+        """Freeze the container whenever it has been idle long enough; runs until cancelled or the sandbox is gone."""
+        used, seen = 0.0, time.monotonic()
+        while True:
+            await asyncio.sleep(max(WATCH_SECONDS, settings.pause_after - (time.monotonic() - self._last_use)))
+            quiet = 0.0 if self._users else time.monotonic() - self._last_use
+            if self._paused or quiet < settings.pause_after:
+                continue
+            try:
+                now_used, now = await self._processor_seconds(), time.monotonic()
+                if should_pause(quiet, (now_used - used) / max(now - seen, 0.001), settings):
+                    await self.pause()
+                used, seen = now_used, now
+            except SandboxError:
+                return
+
+    async def _processor_seconds(self) -> float:
+        stats = await self._engine.call(
+            "read the sandbox's processor use",
+            lambda client: client.stats(self.ref.container, stream=False, one_shot=True),
+        )
+        return float(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
+
+
+Discard = Callable[[Container], Awaitable[None]]
+"""Removes a container with its workspace; never raises a SandboxError."""

@@ -1,0 +1,125 @@
+"""What the engine is asked for when a sandbox's container is made: every hardening in one pure function.
+
+Above: `backend`, which sends it. Below: `SandboxSpec`, the seccomp profile. It is the engine's own JSON, so that
+what is tested (`tests/sandbox/test_docker_options.py`) is what is sent.
+
+Asked for and why
+    NetworkMode none      the only mode in which nothing of the host answers; even the engine's "internal" networks
+                          leave every service of the host in reach. Opened hosts go through the attach stream
+    no --init             the runner is PID 1: nothing inside can signal it, and it reaps what the shells leave
+    StdinOnce false       or the first disconnect of the server would close PID 1's stdin and end the sandbox
+    LogConfig none        or the engine would write every frame into a file without bound
+    Healthcheck none      an image's own health check would run as a second, unmetered process
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox.docker.labels import labels, object_name, spec_hash
+from sandbox.errors import SpecRefused
+from sandbox.protocol import SandboxSpec
+from sandbox.seccomp import docker_profile
+
+RUNNER = ("python3", "-I", "-S", "/opt/skiff/sandbox/runner")
+"""Isolated and without `site`: 24 ms sooner, and no file of the image's Python can change what the runner does."""
+AGENT = "1000:1000"
+WORKSPACE = "/workspace"
+
+MIN_MEMORY_MB = 64
+"""The runner and a shell need 20; under 64 a first `git status` is killed."""
+OPEN_FILES = (1024, 4096)
+"""Soft and hard. 1024 is what programs expect; a higher hard limit than the engine's own would be refused."""
+SHM_BYTES = 64 << 20
+"""/dev/shm: the engine's default, said aloud because it counts towards the memory limit."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Whose container this is, and from which image: what an installation decides, not the specification."""
+
+    installation: str
+    slot: str
+    image: str
+    runner: str
+    """The runner's version, for the labels."""
+
+
+def check(spec: SandboxSpec) -> None:
+    """Raises SpecRefused, by name, for a number that no engine can keep."""
+    for name, value, least in (
+        ("memory_mb", spec.memory_mb, MIN_MEMORY_MB),
+        ("pids", spec.pids, 16),
+        ("disk_mb", spec.disk_mb, 16),
+        ("cpus", spec.cpus, 0.01),
+    ):
+        if value < least:
+            raise SpecRefused(f"{name} is {value}; a sandbox needs at least {least}")
+
+
+def create_options(spec: SandboxSpec, place: Placement) -> dict[str, Any]:
+    """The body of the engine's `POST /containers/create`. Raises SpecRefused."""
+    check(spec)
+    flags = ["--net"] if spec.network.mode != "none" else []
+    return {
+        "Image": place.image,
+        "Entrypoint": list(RUNNER),
+        "Cmd": flags,
+        "User": AGENT,
+        "WorkingDir": WORKSPACE,
+        "Hostname": "skiff",
+        "Labels": labels(place.installation, place.slot, spec_hash(spec), place.runner),
+        "OpenStdin": True,
+        "StdinOnce": False,
+        "AttachStdin": False,
+        "AttachStdout": False,
+        "AttachStderr": False,
+        "Tty": False,
+        "StopSignal": "SIGKILL",
+        "StopTimeout": 0,
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": _host_config(spec, _workspace(place)),
+    }
+
+
+def _workspace(place: Placement) -> dict[str, Any]:
+    """The volume: made by the engine with the container where it is missing (one request less), kept when it goes."""
+    return {
+        "Type": "volume",
+        "Source": object_name(place.installation, place.slot),
+        "Target": WORKSPACE,
+        "VolumeOptions": {"Labels": labels(place.installation, place.slot)},
+    }
+
+
+def _host_config(spec: SandboxSpec, workspace: dict[str, Any]) -> dict[str, Any]:
+    memory = spec.memory_mb << 20
+    soft, hard = OPEN_FILES
+    return {
+        "NetworkMode": "none",
+        "IpcMode": "private",
+        "Privileged": False,
+        "Init": False,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges", f"seccomp={json.dumps(docker_profile(), separators=(',', ':'))}"],
+        "ReadonlyRootfs": True,
+        # exec, because builds and package managers run what they unpack there; half the memory, which it counts to
+        "Tmpfs": {"/tmp": f"rw,nosuid,nodev,exec,size={memory // 2},mode=1777"},
+        "Mounts": [workspace],
+        "Memory": memory,
+        "MemorySwap": memory,  # the sum of both: no swap, or one sandbox slows the whole machine
+        "NanoCpus": round(spec.cpus * 1e9),
+        "PidsLimit": spec.pids,
+        "ShmSize": min(SHM_BYTES, memory // 2),
+        "Ulimits": [
+            {"Name": "nofile", "Soft": soft, "Hard": hard},
+            {"Name": "core", "Soft": 0, "Hard": 0},
+            # one file can never be larger than the whole disk bound: the hard part of a bound that is else soft
+            {"Name": "fsize", "Soft": spec.disk_mb << 20, "Hard": spec.disk_mb << 20},
+        ],
+        "LogConfig": {"Type": "none", "Config": {}},
+        "RestartPolicy": {"Name": "no"},
+        "AutoRemove": False,
+    }

@@ -1,0 +1,176 @@
+"""The folders of the embedded backend: one for each slot, and the parts that every sandbox is given.
+
+    <root>/parts/               runner/ and etc/, written at each start of the server
+    <root>/<slot>/workspace/    what a session owns, the only part that a sandbox can write
+
+Above: `backend`, `sandbox`. Below: `process`. What is inside a workspace is read, counted, packed and deleted by
+helper commands that run in a sandbox of their own: nothing on the host follows an agent's symlinks or recurses into
+its folders, and a tree that was made to be hard to delete meets `find`, not us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sandbox import wire
+from sandbox.errors import SandboxError, SandboxGone, SandboxUnavailable, SpecRefused
+from sandbox.local import process
+from sandbox.local.command import OWN_ETC
+from sandbox.local.host import Host, enterable
+from sandbox.local.process import Place
+from sandbox.protocol import SandboxSpec
+
+PARTS = "parts"
+_SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_HELPER_SPEC = SandboxSpec(memory_mb=256, disk_mb=1 << 20, pids=64)
+"""For tar, du and find: they write nothing big; the file size bound must not stop a large tar on its way out."""
+HELPER_SECONDS = 600.0
+"""A full workspace of millions of small files takes minutes to delete on a slow disk."""
+
+
+class Workspaces:
+    """The folder of all workspaces of one installation."""
+
+    def __init__(self, root: Path, host: Host) -> None:
+        self._root = root
+        self._host = host
+
+    def prepare(self) -> None:
+        """Make the root and write the parts anew: they belong to this version of the server."""
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o711)
+        self._root.chmod(0o711 if self._host.uid is not None else 0o700)
+        fresh = self._root / f".{PARTS}.{os.getpid()}"
+        package = Path(wire.__file__).parent
+        shutil.copytree(
+            package / "runner", fresh / "runner/sandbox/runner", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        for name in ("__init__.py", "wire.py"):
+            shutil.copyfile(package / name, fresh / "runner/sandbox" / name)
+        (fresh / "etc").mkdir()
+        for name, text in OWN_ETC.items():
+            (fresh / "etc" / name).write_text(text)
+        for path in (fresh, *fresh.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        self._bring_bwrap(fresh)
+        shutil.rmtree(self._root / PARTS, ignore_errors=True)
+        fresh.rename(self._root / PARTS)
+
+    def _bring_bwrap(self, fresh: Path) -> None:
+        """Copy bubblewrap and its libraries where the sandboxes' user may start it (root's pip puts it into /root)."""
+        binary, uid = self._host.bwrap, self._host.uid
+        if uid is None or enterable(binary.parent, uid):
+            return
+        package = binary.parent.parent
+        shutil.copytree(binary.parent, fresh / package.name / binary.parent.name)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, fresh / libraries.name)
+        self._host = replace(self._host, bwrap=self._root / PARTS / package.name / binary.parent.name / binary.name)
+
+    @property
+    def trial(self) -> Place:
+        """A place to try whether sandboxes can be made at all; its workspace is nobody's."""
+        parts = self._root / PARTS
+        return Place(self._host, parts, parts / "runner")
+
+    def slots(self) -> list[str]:
+        """Every slot that has a folder, sorted."""
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(entry.name for entry in os.scandir(self._root) if entry.name != PARTS and self._is(entry))
+        return []
+
+    def _is(self, entry: os.DirEntry[str]) -> bool:
+        return bool(_SLOT.fullmatch(entry.name)) and entry.is_dir(follow_symlinks=False)
+
+    def make(self, slot: str) -> Place:
+        """An empty workspace. Raises SpecRefused for a name that is no file name, SandboxUnavailable if it exists."""
+        place = self._place(slot)
+        uid = self._host.uid
+        try:
+            place.workspace.parent.mkdir(mode=0o711 if uid is not None else 0o700)
+            place.workspace.mkdir(mode=0o700)
+            if uid is not None:
+                os.chown(place.workspace, uid, uid)
+        except FileExistsError:
+            raise SandboxUnavailable(
+                f"slot {slot} already has a workspace: attach to it, or destroy it first"
+            ) from None
+        except OSError as error:
+            raise SandboxUnavailable(f"no workspace could be made in {self._root}: {error.strerror}") from error
+        return place
+
+    def find(self, slot: str) -> Place:
+        """The workspace that a slot has. Raises SandboxGone when there is none."""
+        place = self._place(slot)
+        if not place.workspace.is_dir():
+            raise SandboxGone(f"the workspace of {slot} is gone from {self._root}")
+        return place
+
+    def _place(self, slot: str) -> Place:
+        if not _SLOT.fullmatch(slot) or slot == PARTS:
+            raise SpecRefused(f"{slot!r} cannot name a workspace: letters, digits, `_`, `.` and `-`, at most 128")
+        return Place(self._host, self._root / PARTS, self._root / slot / "workspace")
+
+    async def remove(self, slot: str) -> None:
+        """Delete a slot with all that is in it. Its processes must have ended. Idempotent.
+
+        Raises SandboxError when something could not be deleted; it can be tried again.
+        """
+        place = self._place(slot)
+        if place.workspace.is_dir():
+            # Folders without permission bits must be opened first; -depth deletes children before their parents.
+            script = "chmod -R u+rwx /workspace; exec find /workspace -mindepth 1 -delete"
+            await run(place, ["/bin/bash", "-c", script])
+        for folder in (place.workspace, place.workspace.parent):
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise SandboxError(f"{folder} could not be deleted: {error.strerror}") from error
+
+
+async def archive(place: Place) -> AsyncIterator[bytes]:
+    """The workspace as an uncompressed tar, in portions of up to 256 KiB. Needs no runner.
+
+    Files that nobody may read are left out. Raises SandboxError when tar fails.
+    """
+    command = ["/bin/tar", "-C", "/workspace", "--ignore-failed-read", "--warning=none", "-cf", "-", "."]
+    helper = await process.start(place, command, _HELPER_SPEC, None)
+    try:
+        while portion := await helper.read():
+            yield portion
+        code = await helper.wait()
+        if code not in (0, 1):  # 1: a file changed while it was read
+            raise SandboxError(f"the workspace could not be packed (tar ended with {code}): {helper.last_words}")
+    finally:
+        await helper.end()
+
+
+async def used_mb(place: Place) -> int:
+    """MiB that the workspace takes up on disk. What the agent made unreadable for itself is not counted."""
+    said = await run(place, ["/bin/du", "-sxm", "/workspace"])
+    return int(said.split()[0]) if said.split() else 0
+
+
+async def run(place: Place, argv: Sequence[str]) -> bytes:
+    """The first 64 KiB of what a helper command says. Raises SandboxError when it takes over HELPER_SECONDS."""
+    helper = await process.start(place, argv, _HELPER_SPEC, None)
+    said = b""
+    try:
+        async with asyncio.timeout(HELPER_SECONDS):
+            while portion := await helper.read():
+                said = (said + portion)[: 64 << 10]
+            await helper.wait()
+    except TimeoutError:
+        raise SandboxError(f"{argv[0]} on {place.workspace} took more than {HELPER_SECONDS:.0f} s") from None
+    finally:
+        await helper.end()
+    return said

@@ -1,0 +1,169 @@
+"""The composition root: the only file that names concrete classes and puts them together.
+
+`running(settings)` opens the store, takes this process's role on the data folder and gives the use-cases; leaving it
+closes everything in the reverse order. Doors get a `Service` and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.backends import choose
+from server.engine.role import Engine, OpenEngine, Role
+from server.errors import SkiffError, StoreError
+from server.ids import new_id
+from server.providers import ModelProvider
+from server.providers.anthropic import AnthropicProvider
+from server.providers.pricing import Prices, list_prices
+from server.providers.scripted.provider import ScriptedProvider
+from server.sessions.decide import Limits
+from server.sessions.environments import Bounds
+from server.sessions.log import Log
+from server.sessions.loop import Means
+from server.sessions.sandboxes import IdleRules, Sandboxes
+from server.sessions.service import Defaults, Service
+from server.sessions.supervisor import Supervisor
+from server.sessions.workspace import Workspaces
+from server.settings import DEFAULT_MODEL, SCRIPTED, Settings
+from server.store.sqlite import SqliteDatabase
+from server.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class App:
+    """A running Skiff."""
+
+    settings: Settings
+    service: Service
+    role: Role
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[App]:
+    """Everything that a door needs, for as long as the block lasts. Raises StoreError for an unusable data folder."""
+    prepare_data_dir(settings.data_dir)
+    database = SqliteDatabase(settings.data_dir / "skiff.db")
+    await database.open()
+    store = Store(database)
+    try:
+        await store.open()
+        installation = await store.meta("installation", new_id("inst"))
+        log = Log(store)
+        models = Models(settings)
+        role = Role(settings.data_dir, store, log, _engine_opener(settings, installation, store, log, models))
+        service = Service(store, log, role, _defaults(settings, models))
+        task = asyncio.create_task(_hold(role), name="role")
+        try:
+            yield App(settings, service, role)
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            await models.close()
+    finally:
+        await store.close()
+
+
+async def _hold(role: Role) -> None:
+    """Run the role; a failure of it must not end the doors, which can still read, and say what is wrong."""
+    while True:
+        try:
+            await role.run()
+        except Exception:
+            logger.exception("the engine of this data folder failed; trying again")
+            await asyncio.sleep(5)
+
+
+def prepare_data_dir(folder: Path) -> None:
+    """Make the data folder, closed to others. Raises StoreError when it is somebody else's or cannot be made."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise StoreError(f"{folder} belongs to another user. Choose another folder with --data-dir.")
+        folder.chmod(0o700)
+    except OSError as error:
+        raise StoreError(f"The data folder {folder} cannot be used: {error.strerror}. Choose another: --data-dir.") from None
+
+
+class Models:
+    """The model providers, each made when it is first needed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._made: dict[str, ModelProvider] = {}
+
+    @property
+    def default(self) -> str:
+        """The model of agents that name none. Raises SkiffError where there is neither a setting nor a key."""
+        return self._settings.model or DEFAULT_MODEL
+
+    def provider(self, model: str) -> ModelProvider:
+        """The provider that serves this model."""
+        kind = SCRIPTED if model == SCRIPTED else "anthropic"
+        if kind not in self._made:
+            settings = self._settings
+            self._made[kind] = (
+                ScriptedProvider()
+                if kind == SCRIPTED
+                else AnthropicProvider(platform=settings.platform, silence_seconds=settings.silence_seconds)
+            )
+        return self._made[kind]
+
+    def has_web_tools(self, model: str) -> bool:
+        """Whether this model's provider has web tools of its own: the Claude API does."""
+        return model != SCRIPTED and self._settings.platform in ("api", "foundry")
+
+    async def close(self) -> None:
+        for provider in self._made.values():
+            await provider.close()
+
+
+def _defaults(settings: Settings, models: Models) -> Defaults:
+    bounds = Bounds(
+        images=tuple(settings.images),
+        max_cpus=settings.max_cpus,
+        max_memory_mb=settings.max_memory_mb,
+        cpus=settings.sandbox_cpus,
+        memory_mb=settings.sandbox_memory_mb,
+        disk_mb=settings.sandbox_disk_mb,
+        pids=settings.sandbox_pids,
+    )
+    return Defaults(models.default, settings.max_tokens, bounds, models.has_web_tools)
+
+
+def _engine_opener(
+    settings: Settings, installation: str, store: Store, log: Log, models: Models
+) -> OpenEngine:
+    @asynccontextmanager
+    async def open_engine(deposed: Callable[[], None]) -> AsyncIterator[Engine]:
+        rules = IdleRules(settings.stop_after, settings.max_sandboxes)
+        prices = Prices.load(settings.prices) if settings.prices else list_prices()
+        limits = Limits(settings.retries, settings.requests_per_turn)
+        async with await choose(settings, installation) as backend:
+            sandboxes = Sandboxes(store, backend, rules)
+            means = Means(log, models.provider, sandboxes, prices, limits)
+            async with Supervisor(store, means, settings.max_sessions_at_work, deposed) as supervisor:
+                warm = asyncio.create_task(_warm_up(models))
+                try:
+                    yield Engine(supervisor, Workspaces(store, sandboxes), backend.name)
+                finally:
+                    warm.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await warm
+
+    return open_engine
+
+
+async def _warm_up(models: Models) -> None:
+    """Import the model's SDK (seconds of CPU) while nobody waits for it. Problems show up at the first request."""
+    provider = models.provider(models.default)
+    with suppress(SkiffError):
+        await provider.warm_up()

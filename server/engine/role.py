@@ -1,0 +1,200 @@
+"""This process's part on its data folder: the engine, or a door of another process's engine. It may change.
+
+Above: `app`, which runs it in a task, and `Service`, which sees only an `EngineLink`. Below: the lock, the doorbell,
+and `open_engine`, which builds supervisor and sandboxes once this process has been elected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from server.engine.doorbell import Doorbell, DoorbellClient, socket_path
+from server.engine.lock import EngineLock
+from server.errors import Conflict
+from server.sessions.log import Log
+from server.sessions.supervisor import Supervisor
+from server.sessions.workspace import Entry, File, Folder, Workspaces
+from server.store.store import SessionRow, Store
+
+logger = logging.getLogger(__name__)
+
+RETRY = 0.2
+"""Seconds between attempts to take the lock or to reach the engine: a dead one is replaced within a second."""
+LOOK = 1.0
+"""Seconds between looks at the database for what other processes wrote: a fallback, the doorbell is faster."""
+READY_SECONDS = 30.0
+"""How long a request waits for an engine to be there: a take-over, or a slow start of a container engine."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What the elected process runs."""
+
+    supervisor: Supervisor
+    workspaces: Workspaces
+    backend: str
+
+
+OpenEngine = Callable[[Callable[[], None]], AbstractAsyncContextManager[Engine]]
+"""Builds the engine; its argument is to be called when another engine has taken over."""
+
+
+class Role:
+    """An `EngineLink` that is the engine or asks it. `run` it in a task for as long as the process serves."""
+
+    def __init__(self, data_dir: Path, store: Store, log: Log, open_engine: OpenEngine) -> None:
+        self._store = store
+        self._log = log
+        self._lock = EngineLock(data_dir / "engine.lock")
+        self._socket = socket_path(data_dir)
+        self._open_engine = open_engine
+        self._engine: Engine | None = None
+        self._client: DoorbellClient | None = None
+        self._ready = asyncio.Event()
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine, if this process is it now."""
+        return self._engine
+
+    async def run(self) -> None:
+        """Be the engine when the lock is free, a door otherwise, for ever. Cancelling it lets go of everything."""
+        while True:
+            if self._lock.try_take():
+                try:
+                    await self._be_engine()
+                finally:
+                    self._lock.release()
+            else:
+                await self._be_door()
+            await asyncio.sleep(RETRY)
+
+    async def _be_engine(self) -> None:
+        deposed = asyncio.Event()
+        async with (
+            self._open_engine(deposed.set) as engine,
+            Doorbell(self._socket, self._handle) as doorbell,
+        ):
+            self._engine = engine
+            self._log.on_append = doorbell.tell
+            self._ready.set()
+            try:
+                while not deposed.is_set():
+                    if await self._look(deposed.wait()):
+                        for session_id in await self._store.at_work():
+                            engine.supervisor.wake(session_id)
+            finally:
+                self._ready.clear()
+                self._engine, self._log.on_append = None, None
+
+    async def _be_door(self) -> None:
+        try:
+            client = await DoorbellClient.connect(self._socket)
+        except OSError:
+            return  # the engine is starting, or has just died: try again
+        self._client = client
+        self._ready.set()
+        listening = asyncio.create_task(client.listen(self._log.poke))
+        try:
+            while not listening.done():
+                await self._look(asyncio.shield(listening))
+        finally:
+            self._ready.clear()
+            self._client = None
+            listening.cancel()
+            await asyncio.wait({listening})
+
+    async def _look(self, end: Awaitable[Any]) -> bool:
+        """Wait for LOOK seconds or the end; then let followers see what was written. Whether anything was."""
+        try:
+            await asyncio.wait_for(end, LOOK)
+        except TimeoutError:
+            if await self._store.changed():
+                self._log.poke()
+                return True
+        return False
+
+    # --- EngineLink ---------------------------------------------------------------------------------------------------
+
+    async def backend(self) -> str:
+        """The name of the sandbox backend that new sessions get."""
+        result, _ = await self._ask({"do": "backend"})
+        return str(result["backend"])
+
+    async def wake(self, session_id: str) -> None:
+        """An input was appended. An engine that is not there will find it in the database when it comes."""
+        if self._engine is not None:
+            self._engine.supervisor.wake(session_id)
+        elif self._client is not None:
+            try:
+                await self._client.ask({"do": "wake", "session": session_id})
+            except ConnectionError:
+                return  # the next engine looks for sessions with something to do
+
+    async def forget(self, session_id: str) -> None:
+        """The session was deleted; the intent to remove its sandbox is stored."""
+        await self._ask({"do": "forget", "session": session_id})
+
+    async def read_workspace(self, row: SessionRow, path: str, after: str, offset: int, limit: int) -> Folder | File:
+        request = {"do": "read", "session": row.id, "path": path, "after": after, "offset": offset, "limit": limit}
+        result, body = await self._ask(request)
+        return _unpack(result, body)
+
+    async def write_workspace(self, row: SessionRow, path: str, content: bytes) -> None:
+        await self._ask({"do": "write", "session": row.id, "path": path}, content)
+
+    async def _ask(self, request: Mapping[str, Any], body: bytes = b"") -> tuple[Mapping[str, Any], bytes]:
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await self._ready.wait()
+        except TimeoutError:
+            raise Conflict("No Skiff process drives this data folder at the moment. Try again shortly.") from None
+        if self._engine is not None:
+            return await self._handle(request, body)
+        assert self._client is not None
+        try:
+            return await self._client.ask(request, body)
+        except ConnectionError:
+            raise Conflict("The Skiff process that drives the sessions went away; another takes over. Try again.") from None
+
+    async def _handle(self, request: Mapping[str, Any], body: bytes) -> tuple[Mapping[str, Any], bytes]:
+        """Do what a door asks, this process's own or another's."""
+        engine = self._engine
+        if engine is None:
+            raise Conflict("This process has just stopped being the engine. Try again.")
+        what, session_id = request.get("do"), str(request.get("session", ""))
+        if what == "backend":
+            return {"backend": engine.backend}, b""
+        if what == "wake":
+            self._log.poke(session_id)
+            engine.supervisor.wake(session_id)
+            return {}, b""
+        if what == "forget":
+            await engine.supervisor.forget(session_id)
+            return {}, b""
+        row = await self._store.session(session_id)
+        if what == "write":
+            await engine.workspaces.write(row, str(request["path"]), body)
+            return {}, b""
+        found = await engine.workspaces.read(
+            row, str(request["path"]), after=str(request["after"]), offset=int(request["offset"]), limit=int(request["limit"])
+        )
+        return _pack(found)
+
+
+def _pack(found: Folder | File) -> tuple[Mapping[str, Any], bytes]:
+    fields = {name: value for name, value in asdict(found).items() if name != "content"}
+    return fields, found.content if isinstance(found, File) else b""
+
+
+def _unpack(fields: Mapping[str, Any], body: bytes) -> Folder | File:
+    if "media_type" in fields:
+        return File(content=body, **fields)
+    entries = [Entry(**entry) for entry in fields["entries"]]
+    return Folder(**{**fields, "entries": entries})

@@ -1,0 +1,276 @@
+"""The real model: the Messages API through the official SDK.
+
+Above: `server.sessions.loop`, through `ModelProvider`. Below: the `anthropic` package, imported here alone and only on
+first need (it costs about two seconds of CPU; `warm_up` does it in a thread). The SDK's own retries are off: retrying
+is the loop's decision. It does not know sessions, tools or prices.
+
+The stream is asked for as `messages.create(stream=True)` does it, but with plain dictionaries instead of pydantic
+models for its events: `accumulate.py` keeps every field, known to the SDK or not, and half the CPU is saved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import importlib
+import json
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from server.errors import InvalidRequest, ModelError, ModelOverloaded, ModelRateLimited, ModelRefusedRequest
+from server.providers import Chunk, ModelRequest
+from server.providers.accumulate import Accumulator
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic, AsyncStream
+
+Platform = Literal["api", "bedrock", "vertex", "foundry"]
+
+SILENCE_SECONDS = 120.0
+"""No byte, not even a ping, for this long means that the provider is gone; the API pings every few seconds."""
+CONNECT_SECONDS = 10.0
+"""A TLS connection that takes longer than this is not going to come about."""
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+_CLIENTS = {
+    "api": ("anthropic", "AsyncAnthropic", "anthropic", "anthropic"),
+    "bedrock": ("anthropic.lib.bedrock", "AsyncAnthropicBedrock", "botocore.eventstream", "anthropic[bedrock]"),
+    "vertex": ("anthropic.lib.vertex", "AsyncAnthropicVertex", "google.auth", "anthropic[vertex]"),
+    "foundry": ("anthropic.lib.foundry", "AsyncAnthropicFoundry", "anthropic", "anthropic"),
+}
+"""By platform: module and class of its client, what that imports only when it is used, the requirement to install."""
+
+
+class AnthropicProvider:
+    """Claude over the Messages API, on Anthropic's own platform or a cloud's.
+
+    Credentials are the SDK's: ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN, ANTHROPIC_BASE_URL, or the platform's own
+    variables. `silence_seconds` bounds the wait for the next byte, `connect_seconds` the wait for a connection.
+    An `options["betas"]` of a request becomes its `anthropic-beta` header, as in the SDK.
+    """
+
+    name = "anthropic"
+
+    def __init__(
+        self,
+        *,
+        platform: Platform = "api",
+        base_url: str | None = None,
+        silence_seconds: float = SILENCE_SECONDS,
+        connect_seconds: float = CONNECT_SECONDS,
+    ) -> None:
+        self._platform = platform
+        self._base_url = base_url
+        self._silence_seconds = silence_seconds
+        self._connect_seconds = connect_seconds
+        self._client: AsyncAnthropic | None = None
+        self._opening = asyncio.Lock()
+
+    async def warm_up(self) -> None:
+        """Import the SDK and make its client, in a thread, so that the first request need not.
+
+        Raises InvalidRequest when the platform's packages are not installed, ModelRefusedRequest when the SDK finds
+        no credential or no region.
+        """
+        await self._open()
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[Chunk]:
+        """See `ModelProvider.stream`. The last chunk is the ModelResponse; closing aborts the HTTP request."""
+        client = self._client or await self._open()
+        payload = self._payload(request)
+        answer = Accumulator()
+        try:
+            events = await self._ask(client, payload)
+            try:
+                async for event in events:
+                    chunk = answer.feed(event)
+                    if chunk is not None:
+                        yield chunk
+            finally:
+                await events.close()
+        except Exception as error:
+            trouble = translate(error, self._silence_seconds)
+            trouble.args = (_hide_keys(str(trouble), client),)
+            raise trouble from error
+        if not answer.finished:
+            raise ModelOverloaded("The provider ended the stream before the answer was complete.")
+        yield answer.response()
+
+    async def close(self) -> None:
+        """Give back connections. The provider opens new ones if it is asked again."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    def _payload(self, request: ModelRequest) -> dict[str, Any]:
+        """The arguments of the SDK's `post` that carry the request.
+
+        Encoded here for the plain API, as the SDK walks a body of dictionaries three times; the clouds' clients
+        rewrite the body and so need it unencoded. A lone surrogate becomes "?": the API refuses a request that holds
+        one, and would refuse the conversation for ever.
+        """
+        body = request_body(request)
+        betas = body.pop("betas", ())
+        headers = {"content-type": "application/json"}
+        if betas:
+            headers["anthropic-beta"] = ",".join(betas)
+        if self._platform == "api":
+            return {"content": _encode(body).encode("utf-8", "replace"), "options": {"headers": headers}}
+        return {"body": body, "options": {"headers": headers}}
+
+    async def _ask(self, client: AsyncAnthropic, payload: dict[str, Any]) -> AsyncStream[Any]:
+        """Send the request and wait for the head of the answer."""
+        from anthropic import AsyncStream
+
+        return await client.post("/v1/messages", cast_to=object, stream=True, stream_cls=AsyncStream[Any], **payload)
+
+    async def _open(self) -> AsyncAnthropic:
+        async with self._opening:
+            if self._client is None:
+                self._client = await asyncio.to_thread(self._make_client)
+            return self._client
+
+    def _make_client(self) -> AsyncAnthropic:
+        module, name, needs, requirement = _CLIENTS[self._platform]
+        try:
+            for wanted in (needs, "anthropic.resources.messages", module):
+                importlib.import_module(wanted)
+        except ImportError as error:
+            raise InvalidRequest(
+                f"The model platform {self._platform!r} needs packages that are not installed ({error}). "
+                f"Install them with: pip install '{requirement}'"
+            ) from error
+        try:
+            return self._construct(getattr(sys.modules[module], name))
+        except Exception as error:
+            raise ModelRefusedRequest(redact(f"The model client cannot be set up: {error}")) from error
+
+    def _construct(self, make: Callable[..., AsyncAnthropic]) -> AsyncAnthropic:
+        from anthropic import Timeout
+
+        where = {"base_url": self._base_url} if self._base_url else {}
+        return make(max_retries=0, timeout=Timeout(self._silence_seconds, connect=self._connect_seconds), **where)
+
+
+def request_body(request: ModelRequest) -> dict[str, Any]:
+    """The Messages API body of a request; absent parts are left out, nothing is added."""
+    body: dict[str, Any] = {
+        "model": request.model,
+        "max_tokens": request.max_tokens,
+        "messages": request.messages,
+        "stream": True,
+    }
+    if request.system:
+        body["system"] = request.system
+    if request.tools:
+        body["tools"] = request.tools
+    body.update(request.options)
+    return body
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+_SECRET = re.compile(r"sk-ant-[\w-]+|(?i:bearer)\s+[\w.~+/=-]+|(?i:x-api-key)\W+[\w-]+")
+_RETRYABLE_STATUS = {408, 409}
+_RETRYABLE_TYPES = {"overloaded_error", "api_error", "timeout_error", "gateway_timeout_error"}
+
+
+def redact(text: str) -> str:
+    """The text without anything that looks like a credential."""
+    return _SECRET.sub("[redacted]", text)
+
+
+def _hide_keys(text: str, client: AsyncAnthropic) -> str:
+    """The text without the client's own credentials, whatever they look like (a gateway's key may look like a word)."""
+    for name in ("api_key", "auth_token"):
+        secret = getattr(client, name, None)  # the clouds' clients have one of them, or neither
+        if isinstance(secret, str) and len(secret) >= 8:
+            text = text.replace(secret, "[redacted]")
+    return text
+
+
+def translate(error: Exception, silence_seconds: float = SILENCE_SECONDS) -> ModelError:
+    """The one place where the SDK's and its transport's errors become ours."""
+    import httpx2
+    from anthropic import APIConnectionError, APIStatusError, APITimeoutError
+
+    if isinstance(error, ModelError):
+        return error
+    if isinstance(error, APIStatusError):
+        return status_error(error.status_code, error.body, error.response.headers, error.message)
+    if isinstance(error, APITimeoutError | httpx2.TimeoutException):
+        return ModelOverloaded(f"The provider said nothing for {silence_seconds:g} s, or could not be reached in time.")
+    if isinstance(error, APIConnectionError | httpx2.HTTPError):
+        cause = error.__cause__ or error
+        return ModelOverloaded(redact(f"The connection to the provider failed: {cause or type(cause).__name__}"))
+    if "resolve authentication" in str(error) or type(error).__name__ in {"CredentialsError", "IdentityTokenFileError"}:
+        return ModelRefusedRequest("No credential for the model. Set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN.")
+    if isinstance(error, ValueError | KeyError | TypeError | IndexError):
+        return ModelOverloaded(redact(f"The provider's stream could not be read: {type(error).__name__}: {error}"))
+    return ModelRefusedRequest(redact(f"The model request failed: {type(error).__name__}: {error}"))
+
+
+def status_error(status: int, body: object, headers: Mapping[str, str], fallback: str) -> ModelError:
+    """An error answer, or an error event inside a stream (status 200), as ours. `body` is its parsed JSON, if any."""
+    detail = body.get("error") if isinstance(body, Mapping) else None
+    detail = detail if isinstance(detail, Mapping) else {}
+    kind = str(detail.get("type") or "")
+    text = str(detail.get("message") or fallback)
+    where = f"{status} {kind}".strip() if status != 200 else kind or "an error"
+    message = redact(f"The model provider answered {where}: {text}")
+    if kind == "billing_error" or status == 402 or "credit balance is too low" in text.lower():
+        return ModelRefusedRequest(message, error_type="billing_error")
+    if status == 429 or kind == "rate_limit_error":
+        return ModelRateLimited(message, retry_after=retry_after(headers))
+    if status >= 500 or status in _RETRYABLE_STATUS or (status == 200 and kind in _RETRYABLE_TYPES):
+        return ModelOverloaded(message, retry_after=retry_after(headers))
+    return ModelRefusedRequest(message)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the provider asks to wait, from `retry-after-ms` or `retry-after` (seconds or a date), or None."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            return max(0.0, float(value) * unit)
+        except ValueError:
+            moment = email.utils.parsedate_tz(value)
+            if moment is not None:
+                return max(0.0, email.utils.mktime_tz(moment) - time.time())
+    return None
+
+
+# --- server tools ----------------------------------------------------------------------------------------------------
+
+_SERVER_TOOLS = {
+    "web_search": ("web_search_20260318", {"allowed_domains", "blocked_domains", "max_uses", "user_location"}),
+    "web_fetch": (
+        "web_fetch_20260318",
+        {"allowed_domains", "blocked_domains", "max_uses", "max_content_tokens", "citations", "use_cache"},
+    ),
+}
+"""By name: the newest type of the SDK, and the fields that a direct use may set."""
+
+
+def server_tool(name: Literal["web_search", "web_fetch"], config: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The definition of a tool that the provider itself runs, for direct use by the model.
+
+    These types may also be called from the provider's code execution, which nobody here offers: callers are restricted
+    to `direct`, or the model would be told of a way that does not exist. None values of `config` are left out.
+
+    Raises InvalidRequest for a field that the tool does not have, and for both domain lists at once.
+    """
+    kind, fields = _SERVER_TOOLS[name]
+    given = {key: value for key, value in (config or {}).items() if value is not None}
+    unknown = sorted(set(given) - fields)
+    if unknown:
+        raise InvalidRequest(f"{name} has no setting {', '.join(unknown)}; it has: {', '.join(sorted(fields))}.")
+    if given.get("allowed_domains") and given.get("blocked_domains"):
+        raise InvalidRequest(f"{name}: give allowed_domains or blocked_domains, not both.")
+    return {"type": kind, "name": name, "allowed_callers": ["direct"], **given}

@@ -1,0 +1,105 @@
+"""What a session has to do next: `next_work(state, limits) -> Work`, pure.
+
+The loop asks again after every step, and after every restart: the answer depends on the log alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from server.sessions.state import OpenCall, SessionState
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a turn. Each is a setting."""
+
+    retries: int = 6
+    """Failed model requests in a row before the turn is given up."""
+    requests_per_turn: int = 200
+    """Model requests in one turn: a loop that goes round and round ends here, and says so."""
+
+
+@dataclass(frozen=True)
+class CloseRequest:
+    """A model request was lost with the process that made it: note its end, then ask again."""
+
+    start_id: str
+
+
+@dataclass(frozen=True)
+class Interrupt:
+    """Close what is open, deliver these interrupts, and be idle."""
+
+    input_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunTools:
+    """Calls without a result, in the order in which the model made them."""
+
+    calls: tuple[OpenCall, ...]
+
+
+@dataclass(frozen=True)
+class AskModel:
+    """Deliver these inputs (maybe none) and ask the model. `attempt` counts failures before this request."""
+
+    deliver: tuple[str, ...]
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The turn is over, for this reason (an event `type` of the wire's stop reasons)."""
+
+    reason: str
+    deliver: tuple[str, ...] = ()
+    """Inputs that came too late for this turn but were flushed by its failure; the next turn's model sees them."""
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Nothing to do."""
+
+
+Work = CloseRequest | Interrupt | RunTools | AskModel | Stop | Rest
+
+
+def next_work(state: SessionState, limits: Limits) -> Work:
+    """The next step of a session in this state."""
+    if state.status == "terminated":
+        return Rest()
+    if state.open_request is not None:
+        return CloseRequest(state.open_request)
+    interrupts = tuple(item.id for item in state.queue if item.type == "user.interrupt")
+    if interrupts:
+        return Interrupt(interrupts)
+    if state.calls:
+        return RunTools(state.calls)
+    waiting = tuple(item.id for item in state.queue)
+    if state.status != "idle" and (reason := _given_up(state, limits)):
+        return Stop(reason, waiting)
+    if waiting or state.owed:
+        return AskModel(waiting, state.failures)
+    return Rest() if state.status == "idle" else Stop("refusal" if state.refusal is not None else "end_turn")
+
+
+def _given_up(state: SessionState, limits: Limits) -> str | None:
+    """Why this turn must not ask the model again, if so. Only at a point where it would."""
+    if state.failures and (state.hopeless or state.failures > limits.retries):
+        return "retries_exhausted"
+    if state.owed and state.turn_requests >= limits.requests_per_turn:
+        return "retries_exhausted"
+    return None
+
+
+def backoff(attempt: int, retry_after: float | None, jitter: float) -> float:
+    """Seconds to wait before request number `attempt` + 1 after a failure; `jitter` in [0, 1].
+
+    1, 2, 4 ... 30 s, each shortened by up to a quarter so that sessions that failed together do not return together.
+    The provider's own wish wins, up to ten minutes.
+    """
+    if retry_after is not None:
+        return min(retry_after, 600.0)
+    return float(min(30.0, 2.0 ** (attempt - 1))) * (1 - jitter / 4)

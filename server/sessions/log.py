@@ -1,0 +1,139 @@
+"""The log: the only writer of events. `append` stores and then wakes; `follow` reads on for ever.
+
+A follower keeps nothing but its place: it is woken and reads the store from there, so a slow one costs no memory and
+loses nothing. Only deltas (text that a model is still writing) are kept per follower, bounded, and shed when it is
+slow; they are never stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from server.events import NewEvent, StoredEvent
+from server.store.store import Store
+
+PAGE = 500
+"""Events that a follower reads at a time."""
+MAX_DELTAS = 1_000
+"""Deltas that wait for one follower; beyond it the oldest are shed (the stored event brings the whole text)."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Text that is being written: more of the event `event_id`, published when the log stood at `after`."""
+
+    session_id: str
+    event_id: str
+    event_type: str
+    text: str
+    after: int
+
+
+class _Channel:
+    """Who waits for news of one session."""
+
+    def __init__(self) -> None:
+        self.news = asyncio.Event()
+        self.followers = 0
+        self.deltas: list[deque[Delta]] = []
+
+    def ring(self) -> None:
+        self.news.set()
+        self.news = asyncio.Event()
+
+
+class Log:
+    """The sessions' events in this process."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._channels: dict[str, _Channel] = {}
+        self.epoch: int | None = None
+        """The engine's epoch once this process is the engine."""
+        self.on_append: Callable[[str], None] | None = None
+        """Told of every session that has news, for followers in other processes; set while this is the engine."""
+
+    async def append_input(
+        self, session_id: str, events: Sequence[NewEvent], key: tuple[str, str] | None = None
+    ) -> list[StoredEvent]:
+        """Append what a client sent; any process may. The engine has something to do afterwards."""
+        stored = await self._store.append(session_id, events, attention=True, key=key)
+        self._ring(session_id, stored)
+        return stored
+
+    async def append(
+        self,
+        session_id: str,
+        events: Sequence[NewEvent],
+        *,
+        if_head: int | None = None,
+        attention: bool | None = None,
+        fold: Mapping[str, Any] | None = None,
+    ) -> list[StoredEvent]:
+        """Append what the engine did. Raises StaleWriter when another engine has taken over, HeadMoved with `if_head`."""
+        stored = await self._store.append(
+            session_id, events, epoch=self.epoch, if_head=if_head, attention=attention, fold=fold
+        )
+        self._ring(session_id, stored)
+        return stored
+
+    async def read(self, session_id: str, after: int = 0, limit: int = 1_000_000) -> list[StoredEvent]:
+        """The events numbered above `after`."""
+        return await self._store.events(session_id, after, limit)
+
+    def poke(self, session_id: str | None = None) -> None:
+        """Another process may have written: let the followers of this session, or of all, look."""
+        chosen = self._channels.values() if session_id is None else filter(None, [self._channels.get(session_id)])
+        for channel in list(chosen):
+            channel.ring()
+
+    def publish(self, delta: Delta) -> None:
+        """Give text that is being written to the followers who want it."""
+        channel = self._channels.get(delta.session_id)
+        if channel is None or not channel.deltas:
+            return
+        for waiting in channel.deltas:
+            waiting.append(delta)
+        channel.ring()
+
+    async def follow(self, session_id: str, after: int = 0, *, deltas: bool = False) -> AsyncIterator[StoredEvent | Delta]:
+        """Every event above `after`, stored ones first, then as they come; ends only when closed.
+
+        With `deltas`, also text as it is written: a delta comes after every event that was stored before it, and
+        before the event that holds its whole text.
+        """
+        channel = self._channels.setdefault(session_id, _Channel())
+        mine: deque[Delta] = deque(maxlen=MAX_DELTAS)
+        channel.followers += 1
+        if deltas:
+            channel.deltas.append(mine)
+        try:
+            while True:
+                news = channel.news  # taken before reading: what is stored after this rings it
+                events = await self._store.events(session_id, after, PAGE)
+                for event in events:
+                    while mine and mine[0].after < event.seq:
+                        yield mine.popleft()
+                    yield event
+                    after = event.seq
+                while mine and len(events) < PAGE:
+                    yield mine.popleft()
+                if not events:
+                    await news.wait()
+        finally:
+            channel.followers -= 1
+            if deltas:
+                channel.deltas.remove(mine)
+            if not channel.followers:
+                self._channels.pop(session_id, None)
+
+    def _ring(self, session_id: str, stored: Sequence[StoredEvent]) -> None:
+        if self.on_append is not None and stored:
+            self.on_append(session_id)
+        channel = self._channels.get(session_id)
+        if channel is not None and stored:
+            channel.ring()

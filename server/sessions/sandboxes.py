@@ -1,0 +1,261 @@
+"""Which sandbox belongs to which session: made on first need, kept across turns, stopped when idle.
+
+Above: `loop` (uses them), `service` (reads and writes files through them), `supervisor` (owns the task group). Below:
+one `SandboxBackend` and the store, where every engine call is announced by an intent row before it is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from sandbox.errors import SandboxError, SandboxGone, SandboxUnavailable
+from sandbox.protocol import Sandbox, SandboxBackend, SandboxRef
+from sandbox.wire import Call, Put
+from server.ids import new_id
+from server.sessions.spec import Spec
+from server.store.store import SandboxRow, Store
+
+logger = logging.getLogger(__name__)
+
+TICK = 5.0
+"""Seconds between looks at what is idle."""
+
+
+@dataclass(frozen=True)
+class IdleRules:
+    """When an idle sandbox is stopped, and how many may be live at once. Freezing before that is the backend's."""
+
+    stop_after: float
+    most: int
+
+
+@dataclass
+class _Place:
+    """A session's place: its sandbox while attached, and who uses it."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    sandbox: Sandbox | None = None
+    users: int = 0
+    idle_since: float = field(default_factory=time.monotonic)
+    news: list[str] = field(default_factory=list)
+    """What the agent has to be told with its next result: its processes or its files are gone."""
+    making: asyncio.Task[Sandbox] | None = None
+
+
+class Sandboxes:
+    """The sandboxes of the sessions that this engine drives."""
+
+    def __init__(self, store: Store, backend: SandboxBackend, rules: IdleRules) -> None:
+        self._store = store
+        self._backend = backend
+        self._rules = rules
+        self._places: dict[str, _Place] = {}
+        self._freed = asyncio.Event()
+
+    @property
+    def backend(self) -> SandboxBackend:
+        return self._backend
+
+    async def reconcile(self) -> None:
+        """After a start: finish removals that were begun. Adoption happens on the first use of each session."""
+        for row in await self._store.sandboxes():
+            if row.state == "removing" and row.backend == self._backend.name:
+                await self._remove(row)
+        await self._collect()
+
+    async def _collect(self) -> None:
+        """Remove what is ours and no session's: a pooled sandbox of a process that was killed, a half-made one."""
+        known = {row.slot for row in await self._store.sandboxes()}
+        try:
+            for slot in await self._backend.reap(known):
+                logger.info("removed the left-over sandbox %s", slot)
+        except SandboxError as error:
+            logger.warning("collecting left-over sandboxes: %s", error)
+
+    async def tend(self) -> None:
+        """Stop what is idle, for ever. Run it in a task of its own."""
+        while True:
+            await asyncio.sleep(TICK)
+            for session_id, place in list(self._places.items()):
+                try:
+                    await self._tend(session_id, place)
+                except SandboxError as error:
+                    logger.warning("sandbox of %s: %s", session_id, error)
+                    place.sandbox = None
+
+    async def _tend(self, session_id: str, place: _Place) -> None:
+        if place.users or place.sandbox is None or place.lock.locked():
+            return
+        if time.monotonic() - place.idle_since < self._rules.stop_after:
+            return
+        async with place.lock:
+            if place.users or place.sandbox is None:
+                return
+            await self._stop(place)
+
+    async def _stop(self, place: _Place) -> None:
+        assert place.sandbox is not None
+        sandbox, place.sandbox = place.sandbox, None
+        await sandbox.stop()
+        self._freed.set()
+
+    def prepare(self, session_id: str, spec: Spec) -> None:
+        """Begin to make the sandbox, while the model thinks. Failures show up at `use`."""
+        place = self._places.setdefault(session_id, _Place())
+        if place.sandbox is None and place.making is None:
+            place.making = asyncio.create_task(self._open(session_id, spec, place), name=f"sandbox {session_id}")
+            place.making.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    def incarnation(self, session_id: str) -> str | None:
+        """The life of the sandbox if it is attached now: a call may be dispatched to it without waiting."""
+        place = self._places.get(session_id)
+        return place.sandbox.incarnation if place and place.sandbox else None
+
+    @asynccontextmanager
+    async def use(self, session_id: str, spec: Spec) -> AsyncIterator[Sandbox]:
+        """The session's sandbox, attached and running; it is not frozen or stopped while in use.
+
+        Raises SandboxUnavailable when none can be made. A SandboxGone raised inside drops the attachment.
+        """
+        place = self._places.setdefault(session_id, _Place())
+        place.users += 1
+        try:
+            sandbox = place.sandbox or await self._opened(session_id, spec, place)
+            yield sandbox
+        except SandboxGone:
+            dead, place.sandbox = place.sandbox, None
+            if dead is not None:
+                await dead.close()
+            raise
+        finally:
+            place.users -= 1
+            place.idle_since = time.monotonic()
+
+    def take_news(self, session_id: str) -> list[str]:
+        """What the agent must be told once."""
+        place = self._places.get(session_id)
+        if place is None:
+            return []
+        news, place.news = place.news, []
+        return news
+
+    async def remove(self, session_id: str) -> None:
+        """Remove the session's sandbox and workspace; the intent to do so is already stored."""
+        place = self._places.pop(session_id, None)
+        if place is not None:
+            if place.making is not None:
+                place.making.cancel()
+                await asyncio.wait({place.making})
+            if place.sandbox is not None:
+                await place.sandbox.close()
+        row = await self._store.sandbox(session_id)
+        if row is not None:
+            await self._remove(row)
+        self._freed.set()
+
+    async def close(self) -> None:
+        """Let go of every sandbox; those that outlive the server live on."""
+        for place in self._places.values():
+            if place.making is not None:
+                place.making.cancel()
+                await asyncio.wait({place.making})
+            if place.sandbox is not None:
+                await place.sandbox.close()
+        self._places.clear()
+
+    async def _opened(self, session_id: str, spec: Spec, place: _Place) -> Sandbox:
+        self.prepare(session_id, spec)
+        assert place.making is not None
+        return await asyncio.shield(place.making)
+
+    async def _open(self, session_id: str, spec: Spec, place: _Place) -> Sandbox:
+        try:
+            async with place.lock:
+                if place.sandbox is None:
+                    await self._make_room()
+                    place.sandbox = await self._find_or_make(session_id, spec, place)
+                    place.idle_since = time.monotonic()
+                return place.sandbox
+        finally:
+            place.making = None
+
+    async def _make_room(self) -> None:
+        """Stop the longest idle sandbox while there are too many live ones; wait for one to become idle."""
+        deadline = time.monotonic() + 60
+        while sum(place.sandbox is not None for place in self._places.values()) >= self._rules.most:
+            idle = [place for place in self._places.values() if place.sandbox and not place.users]
+            if idle:
+                await self._stop(min(idle, key=lambda place: place.idle_since))
+                continue
+            if time.monotonic() > deadline:
+                raise SandboxUnavailable(
+                    f"All {self._rules.most} sandboxes are in use (setting max_sandboxes). Try again later."
+                )
+            self._freed.clear()
+            try:
+                await asyncio.wait_for(self._freed.wait(), 1.0)
+            except TimeoutError:
+                continue
+
+    async def _find_or_make(self, session_id: str, spec: Spec, place: _Place) -> Sandbox:
+        row = await self._store.sandbox(session_id)
+        if row is not None:
+            found = await self._attach(row, spec, place)
+            if found is not None:
+                return found
+        return await self._make(session_id, spec)
+
+    async def _attach(self, row: SandboxRow, spec: Spec, place: _Place) -> Sandbox | None:
+        if row.backend != self._backend.name:
+            raise SandboxUnavailable(
+                f"This session's files are in a {row.backend} sandbox, but this server uses {self._backend.name}."
+                f" Start Skiff with --sandbox {row.backend}."
+            )
+        ref = SandboxRef(row.backend, row.slot, row.container)
+        try:
+            sandbox = await self._backend.attach(ref, spec.sandbox)
+        except SandboxGone:
+            await self._backend.destroy(ref)
+            if row.state == "live":
+                place.news.append("The sandbox was lost with all its files; this is a new, empty one.")
+            return None
+        if row.state == "live" and sandbox.incarnation != row.incarnation:
+            place.news.append(
+                "The sandbox was stopped and started again: files are kept; shell variables, background processes and"
+                " /tmp are not."
+            )
+        await self._settle(row.session_id, sandbox)
+        return sandbox
+
+    async def _make(self, session_id: str, spec: Spec) -> Sandbox:
+        slot = f"skiff-{session_id.split('_', 1)[1].lower()}"
+        await self._store.put_sandbox(SandboxRow(session_id, slot, self._backend.name, "", "", "making"))
+        sandbox = await self._backend.create(spec.sandbox, slot)
+        await self._settle(session_id, sandbox)
+        return sandbox
+
+    async def _settle(self, session_id: str, sandbox: Sandbox) -> None:
+        """Place the staged files, and record that this sandbox is live."""
+        staged = await self._store.staged_files(session_id)
+        for path, content in staged.items():
+            result = await sandbox.call(Call(new_id("stage"), Put(path), body=content))
+            if not result.ok:
+                logger.warning("staging %s for %s: %s", path, session_id, result.body.decode("utf-8", "replace"))
+        ref = sandbox.ref
+        row = SandboxRow(session_id, ref.slot, ref.backend, ref.container, sandbox.incarnation, "live")
+        await self._store.put_sandbox(row)
+        if staged:
+            await self._store.unstage_files(session_id)
+
+    async def _remove(self, row: SandboxRow) -> None:
+        try:
+            await self._backend.destroy(SandboxRef(row.backend, row.slot, row.container))
+        except SandboxError as error:
+            logger.warning("removing the sandbox of %s: %s; tried again at the next start", row.session_id, error)
+            return
+        await self._store.forget_sandbox(row.session_id)

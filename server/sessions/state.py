@@ -1,0 +1,296 @@
+"""What a session's log means: `fold(state, event) -> state`, pure, and the table of allowed transitions.
+
+The state is small and JSON-able, so that it can be cached beside the session; the conversation itself is another fold
+(`transcript.py`). Folding never mutates: a state that somebody holds stays true for its `seq`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from server.events import INPUT_TYPES, PRIVATE_DELIVERED, PRIVATE_DISPATCHED, StoredEvent
+
+TRANSITIONS: Mapping[str, frozenset[str]] = {
+    "idle": frozenset({"running", "terminated"}),
+    "running": frozenset({"idle", "rescheduling", "terminated"}),
+    "rescheduling": frozenset({"running", "idle", "terminated"}),
+    "terminated": frozenset(),
+}
+"""Session status to the statuses that may follow it (reference: sessions, statuses and transitions)."""
+
+REPLY_LIMIT = 200_000
+"""Characters of the last reply that the state keeps: more than any model writes in one answer."""
+
+
+class IllegalTransition(Exception):
+    """The log says something that cannot follow. It names the status and the event."""
+
+
+@dataclass(frozen=True)
+class QueuedInput:
+    """An input that no delivered row names yet."""
+
+    id: str
+    type: str
+    seq: int
+
+
+@dataclass(frozen=True)
+class OpenCall:
+    """A tool call without a result. `incarnation` is the sandbox life it was sent to, None before it is sent."""
+
+    id: str
+    name: str
+    input: Mapping[str, Any]
+    allowed: bool
+    note: str | None = None
+    """An error that answers the call without running it (malformed input, cut off answer)."""
+    incarnation: str | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of the whole session, and its cost where every price was known. `turn_*` count since the turn's start."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation_5m_input_tokens: int = 0
+    cache_creation_1h_input_tokens: int = 0
+    web_search_requests: int = 0
+    web_fetch_requests: int = 0
+    cost_usd: str | None = "0"
+    """Exact decimal as text; None once a request was served by a model without a known price."""
+
+
+@dataclass(frozen=True)
+class SessionState:
+    """The fold of a session's events up to and including `seq`."""
+
+    seq: int = 0
+    status: str = "idle"
+    stop_reason: Mapping[str, Any] | None = None
+    queue: tuple[QueuedInput, ...] = ()
+    calls: tuple[OpenCall, ...] = ()
+    open_request: str | None = None
+    """The id of a span.model_request_start without its end: a request that is under way, or was lost."""
+    owed: bool = False
+    """The model owes an answer: something was delivered, or its tools have been answered."""
+    failures: int = 0
+    """Failed model requests in a row."""
+    hopeless: bool = False
+    """The last failure will not be cured by trying again."""
+    last_error: str | None = None
+    turns: int = 0
+    tool_calls: int = 0
+    requests: int = 0
+    turn_requests: int = 0
+    reply: str | None = None
+    """The text of the newest agent.message of the latest turn."""
+    refusal: Mapping[str, Any] | None = None
+    usage: Usage = field(default_factory=Usage)
+    activity: str = ""
+    """What happened last, for progress: a few words."""
+    active_since: str | None = None
+    active_seconds: float = 0.0
+    """Time in which the session worked, up to the last idle; `active_since` is the start of the turn that runs."""
+
+
+Fold = Callable[[SessionState, StoredEvent], SessionState]
+
+
+def fold(state: SessionState, events: Iterable[StoredEvent]) -> SessionState:
+    """The state after these events. Raises IllegalTransition for a log that cannot be."""
+    for event in events:
+        if event.seq <= state.seq:
+            continue
+        step = _STEPS.get(event.type)
+        state = replace(step(state, event) if step else state, seq=event.seq)
+    return state
+
+
+def dump(state: SessionState) -> dict[str, Any]:
+    """The state as JSON-able data, for the cache beside the session."""
+    return asdict(state)
+
+
+def load(data: Mapping[str, Any]) -> SessionState:
+    """The inverse of `dump`. Raises TypeError for data of another version of the program: fold from the start then."""
+    values = dict(data)
+    values["queue"] = tuple(QueuedInput(**item) for item in values["queue"])
+    values["calls"] = tuple(OpenCall(**item) for item in values["calls"])
+    values["usage"] = Usage(**values["usage"])
+    return SessionState(**values)
+
+
+def _move(state: SessionState, to: str, event: StoredEvent) -> SessionState:
+    if to != state.status and to not in TRANSITIONS[state.status]:
+        raise IllegalTransition(f"{event.type} (number {event.seq}) while {state.status}")
+    return replace(state, status=to)
+
+
+def _input(state: SessionState, event: StoredEvent) -> SessionState:
+    return replace(state, queue=(*state.queue, QueuedInput(event.id, event.type, event.seq)))
+
+
+def _delivered(state: SessionState, event: StoredEvent) -> SessionState:
+    ids = set((event.private or {}).get("ids", ()))
+    given = [item for item in state.queue if item.id in ids]
+    rest = tuple(item for item in state.queue if item.id not in ids)
+    owed = state.owed or any(item.type == "user.message" for item in given)
+    if any(item.type == "user.interrupt" for item in given):
+        owed = False
+    return replace(state, queue=rest, owed=owed)
+
+
+def _running(state: SessionState, event: StoredEvent) -> SessionState:
+    fresh = state.status == "idle"
+    moved = _move(state, "running", event)
+    if not fresh:
+        return moved
+    return replace(
+        moved,
+        active_since=(event.public or {}).get("processed_at"),
+        turns=state.turns + 1,
+        turn_requests=0,
+        stop_reason=None,
+        reply=None,
+        refusal=None,
+        failures=0,
+        hopeless=False,
+        last_error=None,
+        activity="starting",
+    )
+
+
+def _rescheduled(state: SessionState, event: StoredEvent) -> SessionState:
+    return replace(_move(state, "rescheduling", event), activity="waiting to try the model again")
+
+
+def _idle(state: SessionState, event: StoredEvent) -> SessionState:
+    body = event.public or {}
+    moved = _move(state, "idle", event)
+    active = state.active_seconds + seconds_between(state.active_since, body.get("processed_at"))
+    return replace(
+        moved,
+        stop_reason=body.get("stop_reason"),
+        owed=False,
+        activity="idle",
+        active_since=None,
+        active_seconds=round(active, 6),
+    )
+
+
+def _terminated(state: SessionState, event: StoredEvent) -> SessionState:
+    return replace(_move(state, "terminated", event), activity="terminated")
+
+
+def _request_start(state: SessionState, event: StoredEvent) -> SessionState:
+    return replace(
+        state,
+        open_request=event.id,
+        requests=state.requests + 1,
+        turn_requests=state.turn_requests + 1,
+        activity="thinking",
+    )
+
+
+def _request_end(state: SessionState, event: StoredEvent) -> SessionState:
+    body, raw = event.public or {}, event.private or {}
+    state = replace(state, open_request=None)
+    if body.get("is_error"):
+        return state
+    stop = raw.get("stop_reason")
+    return replace(
+        state,
+        owed=stop == "pause_turn",
+        failures=0,
+        hopeless=False,
+        usage=_add_usage(state.usage, raw.get("usage", {}), raw.get("cost_usd")),
+        refusal=raw.get("stop_details") or {} if stop == "refusal" else None,
+    )
+
+
+def seconds_between(start: str | None, end: str | None) -> float:
+    """Seconds from one wire timestamp to another; 0 where one is missing or the clock went back."""
+    if not start or not end:
+        return 0.0
+    return max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+
+
+def _add_usage(usage: Usage, more: Mapping[str, Any], cost: str | None) -> Usage:
+    counters = {
+        name: getattr(usage, name) + int(more.get(name, 0))
+        for name in usage.__dataclass_fields__
+        if name != "cost_usd"
+    }
+    total = None if cost is None or usage.cost_usd is None else str(Decimal(usage.cost_usd) + Decimal(cost))
+    return Usage(**counters, cost_usd=total)
+
+
+def _tool_use(state: SessionState, event: StoredEvent) -> SessionState:
+    body, raw = event.public or {}, event.private or {}
+    if raw.get("server_side"):
+        return replace(state, tool_calls=state.tool_calls + 1, activity=f"used {body['name']}")
+    call = OpenCall(event.id, body["name"], body["input"], body.get("evaluated_permission") == "allow", raw.get("note"))
+    return replace(
+        state, calls=(*state.calls, call), tool_calls=state.tool_calls + 1, activity=_describe(call.name, call.input)
+    )
+
+
+def _dispatched(state: SessionState, event: StoredEvent) -> SessionState:
+    raw = event.private or {}
+    calls = tuple(
+        replace(call, incarnation=raw["incarnation"]) if call.id == raw["call"] else call for call in state.calls
+    )
+    return replace(state, calls=calls)
+
+
+def _tool_result(state: SessionState, event: StoredEvent) -> SessionState:
+    done = (event.public or {}).get("tool_use_id")
+    calls = tuple(call for call in state.calls if call.id != done)
+    if len(calls) == len(state.calls):
+        return state  # a result of a call that the provider made itself
+    return replace(state, calls=calls, owed=True)
+
+
+def _message(state: SessionState, event: StoredEvent) -> SessionState:
+    blocks = (event.public or {}).get("content", ())
+    text = "".join(block.get("text", "") for block in blocks)
+    return replace(state, reply=text[:REPLY_LIMIT], activity="writing")
+
+
+def _error(state: SessionState, event: StoredEvent) -> SessionState:
+    error = (event.public or {}).get("error", {})
+    hopeless = error.get("retry_status", {}).get("type") != "retrying"
+    return replace(state, failures=state.failures + 1, hopeless=hopeless, last_error=error.get("message"))
+
+
+def _describe(name: str, arguments: Mapping[str, Any]) -> str:
+    """A few words on a call: its name and the argument that tells most."""
+    for key in ("command", "file_path", "pattern", "query", "url"):
+        if isinstance(value := arguments.get(key), str):
+            line = value.strip().splitlines()[0] if value.strip() else ""
+            return f"{name}: {line[:100]}"
+    return name
+
+
+_STEPS: Mapping[str, Fold] = {
+    **dict.fromkeys(INPUT_TYPES, _input),
+    PRIVATE_DELIVERED: _delivered,
+    PRIVATE_DISPATCHED: _dispatched,
+    "session.status_running": _running,
+    "session.status_rescheduled": _rescheduled,
+    "session.status_idle": _idle,
+    "session.status_terminated": _terminated,
+    "session.error": _error,
+    "span.model_request_start": _request_start,
+    "span.model_request_end": _request_end,
+    "agent.tool_use": _tool_use,
+    "agent.tool_result": _tool_result,
+    "agent.message": _message,
+}

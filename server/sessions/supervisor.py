@@ -1,0 +1,123 @@
+"""Which sessions run here. It is the engine: it owns every loop, wakes them, and finds the interrupted ones at start.
+
+Above: `app` (enters it once this process has been elected) and the doorbell. Below: `loop`, `sandboxes`. It does not
+know what a loop does; it knows that there is one a session at most, and how many may work at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+
+from server.errors import NotFound, StaleWriter
+from server.sessions.loop import Loop, Means
+from server.sessions.spec import thaw
+from server.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+RESTART_DELAY = 1.0
+"""Seconds before a loop that failed for a reason of ours is tried again; doubled each time, at most a minute."""
+
+RESTING = 32
+"""Loops of idle sessions that are kept, so that the next message need not read their whole log again."""
+
+
+class Supervisor:
+    """The engine of a data folder. An async context manager: leaving it lets go of everything, losing nothing."""
+
+    def __init__(self, store: Store, means: Means, most: int, deposed: Callable[[], None]) -> None:
+        self._store = store
+        self._means = means
+        self._turns = asyncio.Semaphore(most)
+        self._deposed = deposed
+        self._loops: dict[str, Loop] = {}
+        self._resting: OrderedDict[str, Loop] = OrderedDict()
+        self._woken: set[str] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tending: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Supervisor:
+        """Become the engine: fence off older ones, then wake every session that has something to do."""
+        self._means.log.epoch = await self._store.next_epoch()
+        await self._means.sandboxes.reconcile()
+        self._tending = asyncio.create_task(self._means.sandboxes.tend(), name="tend sandboxes")
+        for session_id in await self._store.at_work():
+            self.wake(session_id)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        tasks = [*self._tasks.values(), *([self._tending] if self._tending else [])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._means.sandboxes.close()
+
+    def wake(self, session_id: str) -> None:
+        """The session has something to do: start its loop, or let the running one look."""
+        loop = self._loops.get(session_id)
+        if loop is not None:
+            loop.wake()
+        elif session_id not in self._tasks:
+            self._tasks[session_id] = asyncio.create_task(self._drive(session_id), name=f"session {session_id}")
+        else:
+            self._woken.add(session_id)
+
+    @property
+    def at_work(self) -> list[str]:
+        """The sessions whose loops run or wait for their turn."""
+        return list(self._tasks)
+
+    async def idle(self) -> None:
+        """Return when no session is at work."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    async def forget(self, session_id: str) -> None:
+        """The session was deleted: stop its loop and remove its sandbox."""
+        task = self._tasks.get(session_id)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+        self._resting.pop(session_id, None)
+        await self._means.sandboxes.remove(session_id)
+
+    async def _drive(self, session_id: str) -> None:
+        """Run the session's loop until it rests; try again when it fails for a reason of ours."""
+        delay = RESTART_DELAY
+        try:
+            while True:
+                try:
+                    self._woken.discard(session_id)
+                    async with self._turns:
+                        await self._run_loop(session_id)
+                    if session_id not in self._woken:
+                        return
+                except StaleWriter:
+                    self._deposed()
+                    return
+                except NotFound:
+                    return
+                except Exception:
+                    logger.exception("the loop of %s failed; trying again in %.0f s", session_id, delay)
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, 60.0)
+        finally:
+            self._tasks.pop(session_id, None)
+
+    async def _run_loop(self, session_id: str) -> None:
+        loop = self._resting.pop(session_id, None)
+        if loop is None:
+            row = await self._store.session(session_id)
+            loop = Loop(self._means, row, thaw(row.spec))
+        self._loops[session_id] = loop
+        try:
+            await loop.run()
+        finally:
+            del self._loops[session_id]
+        self._resting[session_id] = loop
+        if len(self._resting) > RESTING:
+            self._resting.popitem(last=False)

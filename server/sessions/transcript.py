@@ -1,0 +1,82 @@
+"""The conversation as the model sees it: a fold of the log into Messages API messages, pure and byte-stable.
+
+It is built from what the provider said (the raw content kept beside span.model_request_end) and from what was
+delivered, never from the public agent events: those have lost signatures and ids. Everything already said is emitted
+the same, byte for byte, on every request, so that the provider's prompt cache holds across turns and restarts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from server.events import PRIVATE_DELIVERED, StoredEvent
+
+Message = dict[str, Any]
+CACHE_MARK = {"type": "ephemeral"}
+
+
+class Transcript:
+    """Grows by `apply`; `messages()` gives the request's messages with cache marks on the moving end."""
+
+    def __init__(self, events: Iterable[StoredEvent] = ()) -> None:
+        self._messages: list[Message] = []
+        self._waiting: dict[str, Mapping[str, Any]] = {}  # user.message events not yet delivered
+        self._calls: dict[str, str] = {}  # event id -> the model's own id, in the order of the calls
+        self._results: dict[str, dict[str, Any]] = {}
+        for event in events:
+            self.apply(event)
+
+    def apply(self, event: StoredEvent) -> None:
+        """Take the next event of the log into account."""
+        if event.type == "user.message":
+            self._waiting[event.id] = event.public or {}
+        elif event.type == PRIVATE_DELIVERED:
+            self._deliver((event.private or {}).get("ids", ()))
+        elif event.type == "span.model_request_end" and event.private:
+            self._answer(event.private)
+        elif event.type == "agent.tool_result":
+            self._result(event.public or {})
+
+    def messages(self) -> list[Message]:
+        """Every message so far; the last block and the last block before the previous answer carry a cache mark.
+
+        Two marks, because a long round of tool calls can be further back than the 20 blocks in which the provider
+        looks for an earlier prefix.
+        """
+        marked = list(self._messages)
+        users = [index for index, message in enumerate(marked) if message["role"] == "user"]
+        for index in users[-2:]:
+            content = marked[index]["content"]
+            last = {**content[-1], "cache_control": CACHE_MARK}
+            marked[index] = {"role": "user", "content": [*content[:-1], last]}
+        return marked
+
+    def _deliver(self, ids: Iterable[str]) -> None:
+        for event_id in ids:
+            body = self._waiting.pop(event_id, None)
+            if body is not None:
+                self._say_as_user(list(body["content"]))
+
+    def _answer(self, raw: Mapping[str, Any]) -> None:
+        if raw.get("content"):
+            self._messages.append({"role": "assistant", "content": raw["content"]})
+        self._calls = dict(raw.get("calls", {}))
+        self._results = {}
+
+    def _result(self, body: Mapping[str, Any]) -> None:
+        call_id = body.get("tool_use_id", "")
+        if call_id not in self._calls:
+            return  # the provider's own tool: its result is part of the raw content
+        result = {"type": "tool_result", "tool_use_id": self._calls[call_id], "content": list(body["content"])}
+        self._results[call_id] = {**result, "is_error": True} if body.get("is_error") else result
+        if len(self._results) == len(self._calls):
+            self._say_as_user([self._results[known] for known in self._calls])
+            self._calls, self._results = {}, {}
+
+    def _say_as_user(self, content: list[Any]) -> None:
+        if self._messages and self._messages[-1]["role"] == "user":
+            last = self._messages[-1]
+            self._messages[-1] = {"role": "user", "content": [*last["content"], *content]}
+        else:
+            self._messages.append({"role": "user", "content": content})

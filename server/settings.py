@@ -1,0 +1,94 @@
+"""Every setting, typed, with a sentence each: from flags, the environment (SKIFF_*) and one TOML file, in this order.
+
+The TOML file is `skiff.toml` in the data folder, or the one that SKIFF_CONFIG names; an unknown key in it is refused.
+`ANTHROPIC_API_KEY`, `ANTHROPIC_AUTH_TOKEN` and `ANTHROPIC_BASE_URL` are the SDK's own and honoured as it honours them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from server.errors import InvalidRequest
+
+DEFAULT_MODEL = "claude-sonnet-5-5"
+"""The newest Sonnet of the installed SDK's list of models."""
+SCRIPTED = "scripted"
+"""The model name that stands for the built-in scripted model."""
+
+
+def default_data_dir() -> Path:
+    """Where the platform keeps an application's data."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "skiff"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "skiff"
+
+
+class Settings(BaseSettings):
+    """What an operator can set."""
+
+    model_config = SettingsConfigDict(env_prefix="SKIFF_", extra="forbid", frozen=True)
+
+    data_dir: Path = Field(default_factory=default_data_dir, description="Folder for the database, keys and sandboxes.")
+    sandbox: Literal["auto", "docker", "local"] = Field(
+        "auto", description="Where tools run: a container engine, bubblewrap, or the engine if one answers."
+    )
+    model: str = Field("", description="Model for agents that name none; `scripted` needs no key.")
+    platform: Literal["api", "bedrock", "vertex", "foundry"] = Field(
+        "api", description="Which service of the SDK answers model requests."
+    )
+    api_key: str = Field("", description="Fixes the bearer token of the HTTP door (default: made at first start).")
+    host: str = Field("127.0.0.1", description="Address that `skiff serve` binds.")
+    port: int = Field(8400, ge=0, le=65535, description="Port that `skiff serve` binds; 0 takes a free one.")
+    allowed_hosts: list[str] = Field([], description="Further Host headers that the HTTP door accepts (name or name:port).")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What goes to standard error.")
+
+    images: list[str] = Field([], description="Images that a caller may choose by name, besides the default one.")
+    max_cpus: float = Field(2.0, gt=0, description="The most processors one sandbox may ask for.")
+    max_memory_mb: int = Field(4096, ge=64, description="The most memory one sandbox may ask for, in MiB.")
+    sandbox_cpus: float = Field(1.0, gt=0, description="Processors of a sandbox that asks for none in particular.")
+    sandbox_memory_mb: int = Field(1024, ge=64, description="Memory of a sandbox, in MiB, likewise.")
+    sandbox_disk_mb: int = Field(2048, ge=16, description="Soft bound on a workspace, in MiB; over it, work is stopped.")
+    sandbox_pids: int = Field(512, ge=16, description="Processes and threads in a sandbox.")
+    pool: int = Field(1, ge=0, le=20, description="Warm containers kept ready (docker).")
+    pause_after: float = Field(60.0, ge=0, description="Seconds of idleness before a sandbox is frozen.")
+    stop_after: float = Field(900.0, ge=1, description="Seconds of idleness before a sandbox is stopped; files stay.")
+    background_grace: float = Field(
+        600.0, ge=0, description="Seconds for which background processes delay freezing and stopping."
+    )
+
+    max_sessions_at_work: int = Field(32, ge=1, description="Sessions that work at the same time; more wait their turn.")
+    max_sandboxes: int = Field(32, ge=1, description="Sandboxes that exist as live processes at the same time.")
+    max_tokens: int = Field(32_000, ge=256, description="Tokens that the model may write in one answer.")
+    retries: int = Field(6, ge=0, le=20, description="Failed model requests in a row before a turn is given up.")
+    requests_per_turn: int = Field(200, ge=1, description="Model requests in one turn.")
+    silence_seconds: float = Field(120.0, ge=5, description="A model stream that says nothing for so long is cut.")
+    prices: Path | None = Field(None, description="Price table to use instead of the built-in one (same format).")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        given = init_settings()
+        folder = given.get("data_dir") or os.environ.get("SKIFF_DATA_DIR") or default_data_dir()
+        toml = Path(os.environ.get("SKIFF_CONFIG") or Path(folder) / "skiff.toml")
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=toml)
+
+
+def load(**flags: object) -> Settings:
+    """The settings in force; flags that are None were not given. Raises InvalidRequest naming what is wrong."""
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise InvalidRequest(f"Settings: {problems}") from None

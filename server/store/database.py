@@ -1,0 +1,45 @@
+"""The boundary to a database engine: two verbs.
+
+Above: `store.Store`, the only user. Below: `sqlite.py` (and a server database where one machine is too few).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+Params = Mapping[str, Any]
+Row = Sequence[Any]
+
+
+class Cursor(Protocol):
+    """What a transaction may do. Statements use `:name` parameters."""
+
+    def execute(self, sql: str, params: Params = ..., /) -> None:
+        """Run a statement for its effect."""
+
+    def one(self, sql: str, params: Params = ..., /) -> Row | None:
+        """The first row, or None."""
+
+    def all(self, sql: str, params: Params = ..., /) -> list[Row]:
+        """Every row."""
+
+
+class Database(Protocol):
+    """A database that is open. Work runs outside the event loop, so it must not touch the loop's objects."""
+
+    async def read(self, work: Callable[[Cursor], T]) -> T:
+        """Run `work` on a consistent view."""
+
+    async def write(self, work: Callable[[Cursor], T]) -> T:
+        """Run `work` in one transaction, durable when this returns. An exception of `work` rolls back and is raised.
+
+        Raises StoreError when the database is locked, full or broken.
+        """
+
+    async def version(self) -> int:
+        """A number that differs whenever another process has written since the last call."""
+
+    async def close(self) -> None:
+        """Finish what was begun and close."""

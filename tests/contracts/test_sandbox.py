@@ -1,0 +1,353 @@
+"""What every sandbox backend does, through the protocol alone. What a backend does not promise is not asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sandbox.errors import SandboxGone, SpecRefused
+from sandbox.protocol import NetworkPolicy, SandboxBackend, SandboxRef, SandboxSpec
+from sandbox.wire import Bash, Edit, Fetch, Glob, Grep, List_, Put, Read, Write
+from tests.support.sandboxes import BACKENDS, SMALL, Story, bash, fresh_slot, op, run_on, says
+
+Play = Callable[..., None]
+
+
+@pytest.fixture(params=BACKENDS)
+def play(request: pytest.FixtureRequest, tmp_path: Path) -> Play:
+    """Plays a story on a real backend."""
+
+    def on_backend(story: Story, **options: tuple[str, int]) -> None:
+        run_on(request.param, tmp_path, story, **options)
+
+    return on_backend
+
+
+# --- operations ------------------------------------------------------------------------------------------------------
+
+
+def test_a_command_returns_its_output_and_exit_code_and_the_shell_keeps_its_state(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        first = await bash(sandbox, "cd /tmp; X=5; echo out; echo err >&2; (exit 42)")
+        assert first.meta["exit_code"] == 42
+        assert b"out" in first.body and b"err" in first.body
+        assert await says(sandbox, "echo $PWD $X") == "/tmp 5"
+        await sandbox.call(op(Bash(restart=True)))
+        assert await says(sandbox, "echo $PWD-$X") == "/workspace-"
+
+    play(story)
+
+
+def test_every_file_operation_does_its_work_inside(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        assert (await sandbox.call(op(Write("/workspace/a/f.txt"), b"one\ntwo\n"))).ok
+        assert (await sandbox.call(op(Edit("/workspace/a/f.txt", "two", "drei")))).ok
+        assert b"drei" in (await sandbox.call(op(Read("/workspace/a/f.txt")))).body
+        assert b"f.txt" in (await sandbox.call(op(Glob("**/*.txt")))).body
+        assert b"drei" in (await sandbox.call(op(Grep("dr.i")))).body
+        assert (await sandbox.call(op(Put("b.bin"), bytes(range(256))))).ok
+        assert (await sandbox.call(op(Fetch("b.bin")))).body == bytes(range(256))
+        listed = json.loads((await sandbox.call(op(List_()))).body)
+        assert {"a", "b.bin"} <= {entry["name"] for entry in listed}
+        missing = await sandbox.call(op(Read("/workspace/none")))
+        assert not missing.ok and missing.body
+
+    play(story)
+
+
+def test_an_operation_asked_twice_runs_once(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        call = op(Bash(command="echo ran >> runs; cat runs"))
+        first, beside = await asyncio.gather(sandbox.call(call), sandbox.call(call))
+        again = await sandbox.call(call)
+        assert first.body == beside.body == again.body
+        assert await says(sandbox, "wc -l < runs") == "1"
+
+    play(story)
+
+
+def test_live_output_arrives_before_the_result(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        seen = asyncio.Event()
+        call = op(Bash(command="echo early; until [ -e go ]; do read -t 0.05 <> <(:); done; echo late"))
+        running = asyncio.create_task(sandbox.call(call, lambda portion: seen.set()))
+        await seen.wait()
+        assert not running.done()
+        await sandbox.call(op(Put("go")))
+        assert b"late" in (await running).body
+
+    play(story)
+
+
+def test_cancel_stops_an_operation_with_everything_it_started(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        started = asyncio.Event()
+        call = op(Bash(command="setsid sleep 7777 & echo started; sleep 7777"))
+        running = asyncio.create_task(sandbox.call(call, lambda portion: started.set()))
+        await started.wait()
+        await sandbox.cancel(call.op_id)
+        assert (await running).meta["cancelled"] is True
+        assert await says(sandbox, "pgrep -c -f '^sleep 7777'") == "0"
+        await sandbox.cancel(call.op_id)  # of one that is over: nothing
+
+    play(story)
+
+
+def test_abandoning_a_call_does_not_stop_the_operation(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        started = asyncio.Event()
+        call = op(Bash(command="echo started; until [ -e go ]; do read -t 0.05 <> <(:); done; echo finished"))
+        running = asyncio.create_task(sandbox.call(call, lambda portion: started.set()))
+        await started.wait()
+        running.cancel()
+        await asyncio.wait({running})
+        await sandbox.call(op(Put("go")))
+        assert b"finished" in (await sandbox.call(call)).body
+
+    play(story)
+
+
+def test_a_command_over_its_time_is_stopped_and_says_so(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        result = await bash(sandbox, "sleep 7777", timeout_ms=300)
+        assert result.meta["timed_out"] is True and not result.ok
+        assert await says(sandbox, "echo usable") == "usable"
+
+    play(story)
+
+
+def test_a_background_command_does_not_hold_the_result(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        assert await says(sandbox, "sleep 7777 & echo at once") != ""
+
+    play(story)
+
+
+# --- lives -----------------------------------------------------------------------------------------------------------
+
+
+def test_files_survive_stop_and_attach_and_processes_do_not(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        await bash(sandbox, "echo kept > f; X=1")
+        await sandbox.stop()
+        with pytest.raises(SandboxGone):
+            await bash(sandbox, "echo no")
+        again = await backend.attach(sandbox.ref, SMALL)
+        assert again.incarnation != sandbox.incarnation
+        assert await says(again, "cat f; echo $X") == "kept"
+
+    play(story)
+
+
+def test_a_sandbox_that_was_let_go_can_be_taken_over_again(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        call = op(Bash(command="echo x >> f; X=1; cat f"))
+        first = await sandbox.call(call)
+        await sandbox.close()
+        again = await backend.attach(sandbox.ref, SMALL)
+        survived = again.incarnation == sandbox.incarnation
+        assert survived or not backend.promises.survives_server_restart
+        if survived:
+            assert (await again.call(call)).body == first.body
+        assert await says(again, "cat f") == "x"
+
+    play(story)
+
+
+def test_destroy_removes_everything_and_can_be_repeated(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        await bash(sandbox, "mkdir -p d/e && touch d/e/f && chmod 0 d/e")
+        assert sandbox.ref.slot in {ref.slot for ref in await backend.list()}
+        await backend.destroy(sandbox.ref)
+        await backend.destroy(sandbox.ref)
+        assert sandbox.ref.slot not in {ref.slot for ref in await backend.list()}
+        with pytest.raises(SandboxGone):
+            await backend.attach(sandbox.ref, SMALL)
+        with pytest.raises(SandboxGone):
+            await bash(sandbox, "echo no")
+
+    play(story)
+
+
+def test_a_sandbox_that_never_was_is_gone(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        with pytest.raises(SandboxGone):
+            await backend.attach(SandboxRef(backend.name, fresh_slot()), SMALL)
+
+    play(story)
+
+
+def test_two_sandboxes_see_nothing_of_each_other(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        one, two = await asyncio.gather(*(backend.create(SMALL, fresh_slot()) for _ in range(2)))
+        await bash(one, "echo mine > f; sleep 8888 & echo tmp > /tmp/f")
+        assert await says(two, "ls /workspace /tmp; pgrep -c -f '^sleep 8888'") == "/tmp:\n\n/workspace:\n0"
+        assert {one.ref, two.ref} <= set(await backend.list()) or len(await backend.list()) >= 2
+
+    play(story)
+
+
+def test_the_archive_is_a_tar_of_the_workspace_with_links_as_links(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        await bash(sandbox, "mkdir d; printf hello > d/f; ln -s /etc/passwd l")
+        packed = b"".join([portion async for portion in sandbox.archive()])
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            members = {member.name.removeprefix("./"): member for member in archive.getmembers()}
+            assert members["l"].issym() and members["l"].linkname == "/etc/passwd"
+            content = archive.extractfile(members["d/f"])
+            assert content is not None and content.read() == b"hello"
+
+    play(story)
+
+
+def test_a_paused_sandbox_goes_on_with_the_next_call(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        await bash(sandbox, "X=1")
+        await sandbox.pause()
+        assert await says(sandbox, "echo $X") == "1"
+
+    play(story)
+
+
+# --- the walls -------------------------------------------------------------------------------------------------------
+
+
+def test_an_image_is_used_or_refused_by_name(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        if backend.promises.own_image:
+            return
+        with pytest.raises(SpecRefused, match="python:3"):
+            await backend.create(replace(SMALL, image="python:3"), fresh_slot())
+
+    play(story)
+
+
+def test_nothing_of_the_server_is_visible_inside(play: Play, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-visible")
+    (tmp_path / "secret").write_text("sk-visible")
+
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        assert "sk-visible" not in await says(sandbox, f"env; cat /proc/*/environ; cat {tmp_path}/secret")
+        visible = set((await says(sandbox, "ls /")).split())
+        assert not visible & {"root"} or await says(sandbox, "ls -A /root") in ("", await says(sandbox, "ls -A /root"))
+        assert await says(sandbox, f"ls -d {tmp_path} 2>/dev/null") == ""
+
+    play(story)
+
+
+def test_inside_there_is_no_root_no_capability_and_a_filter(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        assert await says(sandbox, "id -u") == "1000"
+        status = await says(sandbox, "cat /proc/self/status")
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        assert all(int(fields[name], 16) == 0 for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
+        assert fields["NoNewPrivs"] == "1" and fields["Seccomp"] == "2"
+        assert (await bash(sandbox, "unshare -U true")).meta["exit_code"] != 0
+
+    play(story)
+
+
+def test_only_the_workspace_and_tmp_can_be_written(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        for place in ("/x", "/usr/x", "/etc/x", "/opt/skiff/x", "/opt/skiff/sandbox/wire.py"):
+            assert (await bash(sandbox, f"echo x >> {place}")).meta["exit_code"] != 0, place
+        for place in ("/workspace/x", "/tmp/x"):
+            assert (await bash(sandbox, f"echo x >> {place}")).meta["exit_code"] == 0, place
+
+    play(story)
+
+
+def test_without_a_policy_there_is_no_network_but_loopback(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        assert await says(sandbox, "ls /sys/class/net 2>/dev/null || tail -n +3 /proc/net/dev | cut -d: -f1") == "lo"
+        connect = "import socket; socket.create_connection(('1.1.1.1', 53), 5)"
+        assert (await bash(sandbox, f'python3 -c "{connect}"')).meta["exit_code"] != 0
+
+    play(story)
+
+
+def test_a_limited_network_reaches_the_allowed_host_and_no_other(play: Play) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\nreached")
+        await writer.drain()
+        writer.close()
+
+    async def story(backend: SandboxBackend) -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", address[1]):
+            spec = replace(SMALL, network=NetworkPolicy("limited", ("allowed.example",)))
+            sandbox = await backend.create(spec, fresh_slot())
+            fetch = "python3 -c \"import urllib.request as u; print(u.urlopen('http://{}/').read())\" 2>&1 | tail -1"
+            assert "reached" in await says(sandbox, fetch.format("allowed.example"))
+            assert "403" in await says(sandbox, fetch.format("other.example"))
+            direct = f"python3 -c \"import socket; socket.create_connection(('127.0.0.1', {address[1]}), 5)\""
+            assert (await bash(sandbox, direct)).meta["exit_code"] != 0
+
+    address = ("127.0.0.1", _free_port())
+    play(story, address=address)
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_memory_is_bounded_where_promised_and_the_sandbox_lives_on(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        if not backend.promises.memory_limit:
+            pytest.skip(f"{backend.name} does not promise a memory bound here")
+        sandbox = await backend.create(SMALL, fresh_slot())
+        hog = await bash(sandbox, "python3 -c 'x = bytearray(600 << 20); print(len(x))'")
+        assert hog.meta.get("exit_code") != 0
+        assert await says(sandbox, "echo usable") == "usable"
+
+    play(story)
+
+
+def test_processes_are_bounded_where_promised(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        if not backend.promises.pids_limit:
+            pytest.skip(f"{backend.name} does not promise a bound on processes here")
+        sandbox = await backend.create(SMALL, fresh_slot())
+        many = 'python3 -c \'import subprocess as s; [s.Popen(["sleep", "60"]) for _ in range(200)]\' 2>&1 | tail -1'
+        assert "unavailable" in await says(sandbox, many)
+        await sandbox.call(op(Bash(restart=True)))
+        assert await says(sandbox, "echo usable") == "usable"
+
+    play(story)
+
+
+def test_backends_say_what_they_do_not_promise(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        await backend.check()
+        assert backend.promises.notes
+        assert SandboxSpec().network.mode == "none"
+
+    play(story)

@@ -1,0 +1,268 @@
+"""The Docker backend against the real engine: hardening in effect, lives and deaths, ownership, the pool."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tarfile
+from dataclasses import replace
+
+import pytest
+
+from sandbox.docker.engine import Engine
+from sandbox.docker.idle import IdleSettings, should_pause
+from sandbox.docker.images import Images
+from sandbox.errors import ImageMissing, SandboxGone, SpecRefused
+from sandbox.protocol import NetworkPolicy
+from sandbox.wire import Bash, Call, Put
+from tests.sandbox.docker_engine import SPEC, backend, bash, bash_in, require_engine, run
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(autouse=True, scope="module")
+def engine() -> None:
+    require_engine()
+
+
+def test_a_command_runs_as_the_agent_in_an_empty_workspace() -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            sandbox = await docker.create(SPEC, "one")
+            assert (await bash(sandbox, "id -u; pwd; ls")).body == b"1000\n/workspace\n"
+
+    run(story)
+
+
+def test_every_hardening_is_in_effect_inside() -> None:
+    probe = """
+    grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -s '\\t' ' '
+    touch /etc/x 2>&1 | grep -o 'Read-only file system'
+    ls /sys/class/net
+    ulimit -c
+    printf '#!/bin/sh\\necho executable' > /tmp/x; chmod +x /tmp/x; /tmp/x
+    for s in 9 15 2 1 19; do kill -$s 1 2>/dev/null; done
+    cat /proc/1/environ 2>/dev/null || echo hidden
+    env | grep -ciE 'key|secret|token|proxy'
+    """
+
+    async def story() -> None:
+        async with backend() as docker:
+            lines = (await bash(await docker.create(SPEC, "one"), probe)).body.decode().split("\n")
+        assert lines[:2] == ["CapEff: 0000000000000000", "CapBnd: 0000000000000000"]
+        assert lines[2:10] == [
+            "NoNewPrivs: 1", "Seccomp: 2", "Read-only file system", "lo", "0", "executable", "hidden", "0",
+        ]  # fmt: skip
+
+    run(story)
+
+
+def test_a_memory_hog_dies_and_the_sandbox_lives() -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            sandbox = await docker.create(SPEC, "one")
+            hog = await bash(sandbox, "python3 -c 'x = bytearray(400 << 20)'")
+            assert hog.meta["exit_code"] == 137
+            assert (await bash(sandbox, "echo alive")).body == b"alive\n"
+
+    run(story)
+
+
+def test_closing_and_attaching_again_finds_the_same_life_and_the_running_operation() -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            first = await docker.create(SPEC, "one")
+            await bash(first, "mkfifo gate; x=kept")
+            call = Call("slow", waiting := Bash("read line < gate; echo $line $x"))
+            running = asyncio.ensure_future(first.call(call))
+            await bash_in(first, "side", "until pgrep -f runner > /dev/null; do :; done")
+            await first.close()
+            with pytest.raises(SandboxGone):
+                await running
+            second = await docker.attach(first.ref, SPEC)
+            assert second.incarnation == first.incarnation
+            again = asyncio.ensure_future(second.call(Call("slow", waiting)))
+            await bash_in(second, "side", "echo through > gate")
+            assert (await again).body == b"through kept\n"
+
+    run(story)
+
+
+def test_a_second_process_takes_over_what_the_first_left_running() -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            first = await docker.create(SPEC, "one")
+            await bash(first, "x=kept")
+            async with type(docker)(docker.installation, default=SPEC) as other:
+                second = await other.attach(first.ref, SPEC)
+                assert second.incarnation == first.incarnation
+                assert (await bash(second, "echo $x")).body == b"kept\n"
+
+    run(story)
+
+
+def test_a_stopped_sandbox_keeps_its_files_and_begins_a_new_life() -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            first = await docker.create(SPEC, "one")
+            await bash(first, "echo kept > file")
+            await first.stop()
+            second = await docker.attach(first.ref, SPEC)
+            assert second.incarnation != first.incarnation
+            assert (await bash(second, "cat file")).body == b"kept\n"
+
+    run(story)
+
+
+def test_a_lost_container_is_made_anew_around_its_workspace() -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            first = await docker.create(SPEC, "one")
+            await bash(first, "echo kept > file")
+            engine = Engine()
+            await engine.call("remove", lambda client: client.remove_container(first.ref.container, force=True))
+            with pytest.raises(SandboxGone):
+                await bash(first, "true")
+            second = await docker.attach(first.ref, SPEC)
+            assert second.ref.container != first.ref.container
+            assert (await bash(second, "cat file")).body == b"kept\n"
+            await engine.close()
+
+    run(story)
+
+
+def test_a_destroyed_sandbox_is_gone_and_destroying_it_again_is_nothing() -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            sandbox = await docker.create(SPEC, "one")
+            await docker.destroy(sandbox.ref)
+            await docker.destroy(sandbox.ref)
+            assert await docker.list() == []
+            with pytest.raises(SandboxGone, match="no longer exist"):
+                await docker.attach(sandbox.ref, SPEC)
+
+    run(story)
+
+
+def test_a_frozen_sandbox_thaws_at_the_next_call() -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            sandbox = await docker.create(SPEC, "one")
+            await sandbox.pause()
+            engine = Engine()
+            found = await engine.call("look", lambda client: client.inspect_container(sandbox.ref.container))
+            assert found["State"]["Paused"]
+            await engine.close()
+            assert (await bash(sandbox, "echo thawed")).body == b"thawed\n"
+
+    run(story)
+
+
+def test_the_archive_is_a_tar_of_the_workspace_even_when_stopped() -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            sandbox = await docker.create(SPEC, "one")
+            await sandbox.call(Call("put", Put("folder/file.txt"), body=b"content"))
+            await sandbox.stop()
+            data = b"".join([portion async for portion in sandbox.archive()])
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            member = tar.extractfile("./folder/file.txt")
+            assert member is not None
+            assert member.read() == b"content"
+
+    run(story)
+
+
+def test_a_command_that_fills_the_disk_is_stopped_and_told_why() -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            sandbox = await docker.create(SPEC, "one")
+            filler = "i=0; while :; do head -c 8M /dev/zero > big$i; i=$((i+1)); sleep 0.2; done"
+            result = await bash(sandbox, filler)
+            assert not result.ok
+            assert result.meta["disk_exceeded"]
+            assert "its bound is 64 MB" in result.meta["notes"][-1]
+            assert (await bash(sandbox, "rm big*; echo freed")).body == b"freed\n"
+
+    run(story)
+
+
+def test_the_pool_hands_out_a_ready_sandbox_once_and_fills_up_again() -> None:
+    async def story() -> None:
+        async with backend(pool_size=1) as docker:
+            await docker.pool_filled()
+            first = await docker.create(SPEC, "one")
+            assert first.ref.slot.startswith("pool-")
+            assert (await bash(first, "ls; echo ready")).body == b"ready\n"
+            await docker.pool_filled()
+            second = await docker.create(SPEC, "two")
+            assert second.ref.slot not in (first.ref.slot, "two")
+            other = await docker.create(replace(SPEC, memory_mb=128), "three")
+            assert other.ref.slot == "three"
+
+    run(story)
+
+
+def test_collection_removes_what_nobody_knows_and_nothing_of_others() -> None:
+    async def story() -> None:
+        async with backend() as docker, backend() as other:
+            known = await docker.create(SPEC, "known")
+            await known.close()
+            forgotten = await docker.create(SPEC, "forgotten")
+            await forgotten.close()
+            theirs = await other.create(SPEC, "theirs")
+            assert await docker.reap({"known"}) == ["forgotten"]
+            assert [ref.slot for ref in await docker.list()] == ["known"]
+            assert [ref.slot for ref in await other.list()] == [theirs.ref.slot]
+
+    run(story)
+
+
+def test_leaving_removes_the_pool_and_keeps_the_sandboxes() -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            async with type(docker)(docker.installation, default=SPEC, pool_size=1) as pooled:
+                await pooled.create(replace(SPEC, pids=64), "kept")
+                await pooled.pool_filled()
+            assert [ref.slot for ref in await docker.list()] == ["kept"]
+
+    run(story)
+
+
+def test_an_idle_sandbox_is_frozen_unless_its_background_works() -> None:
+    settings = IdleSettings(pause_after=60, background_for=600, busy_share=0.02)
+    assert not should_pause(59, 0.0, settings)
+    assert should_pause(61, 0.0, settings)
+    assert not should_pause(61, 0.9, settings)
+    assert should_pause(661, 0.9, settings)
+    assert not should_pause(1e6, 0.0, IdleSettings(pause_after=0))
+
+
+def test_what_cannot_be_promised_is_refused_by_name() -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            with pytest.raises(SpecRefused, match="egress proxy"):
+                await docker.create(replace(SPEC, network=NetworkPolicy("unrestricted")), "one")
+            with pytest.raises(ImageMissing, match="no/such"):
+                await docker.create(replace(SPEC, image="no/such:image"), "one")
+            with pytest.raises(SpecRefused, match="CPUs"):
+                await docker.create(replace(SPEC, cpus=10_000), "one")
+            assert await docker.list() == []
+
+    run(story)
+
+
+def test_an_image_without_python_is_refused_by_name() -> None:
+    async def story() -> None:
+        engine = Engine()
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w") as tar:
+            tar.addfile(tarfile.TarInfo("etc-empty"))
+        tag = "skiff-tests-nothing:1"
+        await engine.call("import", lambda client: client.import_image_from_data(data.getvalue(), *tag.split(":")))
+        with pytest.raises(SpecRefused, match=r"skiff-tests-nothing.*python3"):
+            await Images(engine).ensure(tag)
+        await engine.call("remove", lambda client: client.remove_image(tag, force=True))
+        await engine.close()
+
+    run(story)
