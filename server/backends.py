@@ -24,20 +24,20 @@ logger = logging.getLogger(__name__)
 async def choose(settings: Settings, installation: str) -> SandboxBackend:
     """The backend to use, not yet entered. Never raises: where there is none, one that refuses and says why."""
     if settings.sandbox == "docker":
-        return _docker(settings, installation)
+        return docker_backend(settings, installation)
     if settings.sandbox == "local":
-        return _local(settings)
+        return local_backend(settings)
     reasons = []
-    for candidate in (_docker(settings, installation, pool=0), _local(settings)):
+    for candidate in (docker_backend(settings, installation, pool=0), local_backend(settings)):
         try:
             async with candidate:
                 await candidate.check()
         except ImageMissing:
-            return _docker(settings, installation)  # the engine is there; the first need says how to build the image
+            return docker_backend(settings, installation)  # the engine is there; the first need says how to build the image
         except SandboxError as error:
             reasons.append(f"{candidate.name}: {error}")
         else:
-            return _docker(settings, installation) if candidate.name == "docker" else _local(settings)
+            return docker_backend(settings, installation) if candidate.name == "docker" else local_backend(settings)
     return NoBackend("No sandbox can be had here. " + " ".join(reasons) + " `skiff doctor` says more.")
 
 
@@ -51,7 +51,7 @@ def default_spec(settings: Settings) -> SandboxSpec:
     )
 
 
-def _docker(settings: Settings, installation: str, pool: int | None = None) -> SandboxBackend:
+def docker_backend(settings: Settings, installation: str, pool: int | None = None) -> SandboxBackend:
     from sandbox.docker.backend import DockerBackend
     from sandbox.docker.idle import IdleSettings
 
@@ -64,7 +64,7 @@ def _docker(settings: Settings, installation: str, pool: int | None = None) -> S
     )
 
 
-def _local(settings: Settings) -> SandboxBackend:
+def local_backend(settings: Settings) -> SandboxBackend:
     from sandbox.local.backend import LocalBackend
 
     return LocalBackend(Path(settings.data_dir), net_serve=_serve)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
+
 from sandbox.docker.endpoint import Endpoint, resolve
 from sandbox.docker.failure import classify, is_passing
 from sandbox.errors import SandboxError, SandboxUnavailable
@@ -57,6 +59,19 @@ class Engine:
         """
         client = await self.connected()
         return await asyncio.to_thread(_attempt, action, work, client)
+
+    async def finish(self, action: str, work: Callable[[Any], T]) -> T:
+        """As `call`, but a cancelled caller leaves only when the request is over: what it made can then be found and
+        removed by name."""
+        request = asyncio.ensure_future(self.call(action, work))
+        try:
+            return await asyncio.shield(request)
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):  # bounded: the request itself is
+                await asyncio.wait({request})
+            if not request.cancelled():
+                request.exception()  # seen; the cancellation is what the caller hears
+            raise
 
     async def close(self) -> None:
         """Let go of the connections."""

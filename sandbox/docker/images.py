@@ -11,6 +11,7 @@ where no registry is reachable. It knows nothing of containers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import re
@@ -103,8 +104,23 @@ class Images:
             await self._build_image(toolbox_tag(), context, {"BASE": source}, progress, "")
         self.forget("")
         tag = await self.ensure("")
+        for stale in await self._stale():
+            progress(f"removing {stale}, of an older runner and unused")
+            await self._remove(stale)
         progress(f"sandbox image ready: {tag}")
         return tag
+
+    async def _remove(self, image: str) -> None:
+        with contextlib.suppress(ImageMissing):
+            await self._engine.call(f"remove {image}", lambda client: client.remove_image(image))
+
+    async def _stale(self) -> list[str]:
+        """Sandbox images of other runner versions that no container was made from."""
+        images = await self._engine.call("list images", lambda client: client.images(DERIVED))
+        containers = await self._engine.call("list containers", lambda client: client.containers(all=True))
+        used = {container["ImageID"] for container in containers}
+        tags = [tag for image in images if image["Id"] not in used for tag in image["RepoTags"] or ()]
+        return sorted(tag for tag in tags if tag.startswith(f"{DERIVED}:") and not tag.endswith(f"-{self._version}"))
 
     async def _base(self, progress: Progress) -> str:
         if await self._inspect(PUBLIC_BASE) is not None or await self._pull(PUBLIC_BASE, progress):

@@ -104,7 +104,7 @@ class Launcher:
     async def _create_once(self, spec: SandboxSpec, slot: str, name: str) -> str:
         image = await self.images.ensure(spec.image)
         options = create_options(spec, Placement(self.installation, slot, image, self.images.version))
-        made: Body = await self.engine.call(
+        made: Body = await self.engine.finish(
             "create the sandbox", lambda client: client.create_container_from_config(options, name)
         )
         return str(made["Id"])
@@ -115,7 +115,7 @@ class Launcher:
             async with asyncio.timeout(START_SECONDS):
                 stream = await self._stream(container)
                 try:
-                    await self.engine.call("start the sandbox", lambda client: client.start(container))
+                    await self.engine.finish("start the sandbox", lambda client: client.start(container))
                 except BaseException:
                     await stream.close()
                     raise

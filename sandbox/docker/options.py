@@ -21,6 +21,7 @@ from typing import Any
 from sandbox.docker.labels import labels, object_name, spec_hash
 from sandbox.errors import SpecRefused
 from sandbox.protocol import SandboxSpec
+from sandbox.runner.net import PROXY_ENV
 from sandbox.seccomp import docker_profile
 
 RUNNER = ("python3", "-I", "-S", "/opt/skiff/sandbox/runner")
@@ -62,14 +63,15 @@ def check(spec: SandboxSpec) -> None:
 def create_options(spec: SandboxSpec, place: Placement) -> dict[str, Any]:
     """The body of the engine's `POST /containers/create`. Raises SpecRefused."""
     check(spec)
-    flags = ["--net"] if spec.network.mode != "none" else []
+    opened = spec.network.mode != "none"
     return {
         "Image": place.image,
         "Entrypoint": list(RUNNER),
-        "Cmd": flags,
+        "Cmd": ["--net"] if opened else [],
         "User": AGENT,
         "WorkingDir": WORKSPACE,
         "Hostname": "skiff",
+        "Env": [f"{name}={value}" for name, value in PROXY_ENV.items()] if opened else [],
         "Labels": labels(place.installation, place.slot, spec_hash(spec), place.runner),
         "OpenStdin": True,
         "StdinOnce": False,

@@ -105,7 +105,12 @@ class NetMux:
             stream = self._streams[number] = MuxStream(self, number)
             stream.task = task = asyncio.create_task(self._run(stream))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda task: self._finished(stream, task))
+
+    def _finished(self, stream: MuxStream, task: asyncio.Task[None]) -> None:
+        """A task is over, perhaps cancelled before its first step: what nobody will read counts no longer."""
+        self._tasks.discard(task)
+        self._buffered -= stream.discard()
 
     def _take_data(self, stream: MuxStream, body: bytes) -> None:
         if self._buffered + len(body) > MAX_BUFFERED:
@@ -159,7 +164,6 @@ class NetMux:
             context = {"message": "serving a network stream failed", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
         finally:
-            self._buffered -= stream.discard()
             stream.task = None
             self.reset(stream, why)
 

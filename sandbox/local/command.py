@@ -1,12 +1,16 @@
 """What bubblewrap is told: pure functions from what is wanted to a list of arguments.
 
-Above: `process`. Below: nothing. It starts nothing and looks at nothing but whether a folder exists.
+Above: `process`. Below: the runner's word for its proxy. It starts nothing and looks
+at nothing but whether a folder exists.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from sandbox.protocol import SandboxSpec
+from sandbox.runner.net import PROXY_ENV
 
 AGENT = 1000
 """uid and gid inside, as in the container images."""
@@ -61,24 +65,25 @@ def limited_argv(argv: Sequence[str], bounds: Mapping[str, int]) -> list[str]:
 
 
 def bwrap_argv(
-    workspace: Path, parts: Path, prefix: Path | None, memory_mb: int, descriptors: Sequence[str]
+    workspace: Path, parts: Path, prefix: Path | None, spec: SandboxSpec, descriptors: Sequence[str]
 ) -> list[str]:
     """bubblewrap's options, without the binary and the command.
 
     workspace    bound at /workspace, the only place that can be written besides memory
     parts        folder with `runner/` (for /opt/skiff) and `etc/` (OWN_ETC as files)
     prefix       a Python outside /usr, bound at its own path
+    spec         its memory bounds /tmp, its network policy decides whether programs are told of the proxy
     descriptors  options that name open files: seccomp, info, block
     """
     return [
         *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"),
         *("--disable-userns", "--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
         *("--uid", str(AGENT), "--gid", str(AGENT), "--hostname", "sandbox"),
-        *_environment(),
+        *_environment(opened=spec.network.mode != "none"),
         *_system(parts, prefix),
         *("--proc", "/proc"),
         *("--dev", "/dev", "--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"),
-        *("--perms", "1777", "--size", str(min(MAX_TMP, memory_mb << 19)), "--tmpfs", "/tmp"),
+        *("--perms", "1777", "--size", str(min(MAX_TMP, spec.memory_mb << 19)), "--tmpfs", "/tmp"),
         *("--size", str(RUN_BYTES), "--tmpfs", "/run"),
         *("--bind", str(workspace), WORKSPACE, "--chdir", WORKSPACE),
         *("--remount-ro", "/"),
@@ -86,8 +91,9 @@ def bwrap_argv(
     ]
 
 
-def _environment() -> list[str]:
+def _environment(opened: bool) -> list[str]:
     values = {"PATH": PATH, "HOME": WORKSPACE, "LANG": "C.UTF-8", "TMPDIR": "/tmp", "USER": "agent"}
+    values |= PROXY_ENV if opened else {}
     return ["--clearenv", *(word for name, value in values.items() for word in ("--setenv", name, value))]
 
 

@@ -126,7 +126,7 @@ async def start(place: Place, argv: Sequence[str], spec: SandboxSpec, group: lim
         block_read, block_write = _pipe(theirs, ours)
         filter_fd = _memory_file(theirs, bpf_program(os.uname().machine))
         options = ("--seccomp", str(filter_fd), "--info-fd", str(info_write), "--block-fd", str(block_read))
-        inside = bwrap_argv(place.workspace, place.parts, place.host.prefix, spec.memory_mb, options)
+        inside = bwrap_argv(place.workspace, place.parts, place.host.prefix, spec, options)
         bounded = limited_argv(argv, limits.rlimits(spec, in_cgroup=group is not None))
         process = await _spawn(place.host, [*inside, *bounded], (filter_fd, info_write, block_read))
         theirs.close()

@@ -140,7 +140,7 @@ def _ambiguous(text: str, old: str, count: int, path: str) -> str:
 
 def hint(text: str, old: str) -> str:
     """What to do about an `old` that is not in `text`: the place that it probably meant, spelled exactly."""
-    lines, wanted = text.splitlines(), old.splitlines()
+    lines, wanted = text.split("\n"), old.split("\n")
     squeezed = ["".join(line.split()) for line in wanted]
     while squeezed and not squeezed[0]:
         del squeezed[0]

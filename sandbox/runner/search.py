@@ -260,9 +260,7 @@ def _notes(page: _Page, oversized: List[str], walk: Walk) -> List[str]:
         notes.append(f"[stopped at {page.full}; narrow it with path, glob or a tighter pattern]")
     if oversized:
         names = ", ".join(shown(path) for path in oversized[:_NAMED]) + (", ..." if len(oversized) > _NAMED else "")
-        notes.append(
-            f"[{len(oversized)} not searched, being over {MAX_FILE >> 20} MiB: {names}; try bash grep]"
-        )
+        notes.append(f"[{len(oversized)} not searched, being over {MAX_FILE >> 20} MiB: {names}; try bash grep]")
     if walk.stopped:
         notes.append(f"[the search stopped after {MAX_ENTRIES} entries; give a narrower path]")
     return notes

@@ -22,6 +22,8 @@ from sandbox.wire import MAX_BODY, Fetch, List_, Put
 
 MAX_LINKS = 40
 """Symbolic links followed on one path; the kernel's own limit."""
+MAX_PATH = 2048
+"""Bytes of a path: half of what the kernel takes, so that with the workspace before it every other tool can open it."""
 MAX_PAGE = 1000
 """Entries in one page of a listing: about 100 KB of JSON."""
 MAX_ENTRIES = 200_000
@@ -58,6 +60,8 @@ class Walker:
 
         `make` creates folders that are missing. Raises Refused for a way out, OSError for a way that is not there.
         """
+        if len(os.fsencode(path)) > MAX_PATH:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         todo = self._parts(path)
         while todo:
             name = todo.pop(0)
@@ -166,11 +170,13 @@ def fetch(op: Fetch, workspace: str) -> Reply:
         if not name:
             raise Refused(f"{shown(op.path)} is a folder; list it, or fetch a file in it.")
         descriptor = os.open(name, _FILE, dir_fd=way.folder)
-        with os.fdopen(descriptor, "rb", buffering=0):
+        try:
             status = os.fstat(descriptor)
             require_regular(status.st_mode, op.path)
             head = os.pread(descriptor, HEAD_BYTES, 0)
             data = _pread(descriptor, op.limit, op.offset)
+        finally:
+            os.close(descriptor)
     meta = {"size": status.st_size, "mtime": status.st_mtime, "media_type": media_type(head), "offset": op.offset}
     return True, data, meta
 

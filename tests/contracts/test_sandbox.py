@@ -249,8 +249,6 @@ def test_nothing_of_the_server_is_visible_inside(play: Play, monkeypatch: pytest
     async def story(backend: SandboxBackend) -> None:
         sandbox = await backend.create(SMALL, fresh_slot())
         assert "sk-visible" not in await says(sandbox, f"env; cat /proc/*/environ; cat {tmp_path}/secret")
-        visible = set((await says(sandbox, "ls /")).split())
-        assert not visible & {"root"} or await says(sandbox, "ls -A /root") in ("", await says(sandbox, "ls -A /root"))
         assert await says(sandbox, f"ls -d {tmp_path} 2>/dev/null") == ""
 
     play(story)
@@ -336,9 +334,13 @@ def test_processes_are_bounded_where_promised(play: Play) -> None:
         if not backend.promises.pids_limit:
             pytest.skip(f"{backend.name} does not promise a bound on processes here")
         sandbox = await backend.create(SMALL, fresh_slot())
-        many = 'python3 -c \'import subprocess as s; [s.Popen(["sleep", "60"]) for _ in range(200)]\' 2>&1 | tail -1'
-        assert "unavailable" in await says(sandbox, many)
-        await sandbox.call(op(Bash(restart=True)))
+        script = (
+            b"import subprocess\nkids = []\ntry:\n"
+            b"    for _ in range(200): kids.append(subprocess.Popen(['sleep', '60']))\n"
+            b"except OSError as error: print(type(error).__name__, len(kids) < 64)\nfor kid in kids: kid.kill()\n"
+        )
+        await sandbox.call(op(Put("many.py"), script))
+        assert await says(sandbox, "python3 many.py") == "BlockingIOError True"
         assert await says(sandbox, "echo usable") == "usable"
 
     play(story)

@@ -337,3 +337,12 @@ def test_server_tools_refuse_what_they_do_not_have() -> None:
         server_tool("web_fetch", {"user_location": {}})
     with pytest.raises(InvalidRequest, match="not both"):
         server_tool("web_search", {"allowed_domains": ["a"], "blocked_domains": ["b"]})
+
+
+def test_a_cloud_platform_gets_the_same_request(api: MessagesAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_FOUNDRY_API_KEY", "foundry-key")
+    asked = request(user(script({"say": "A"})), options={"betas": ["a-1"]})
+    answer = run(api, lambda provider: ask(provider, asked), platform="foundry")
+    assert answer.content[0]["text"] == "A"
+    assert api.requests[0].headers["x-api-key"] == "foundry-key"
+    assert api.bodies[0]["stream"] is True

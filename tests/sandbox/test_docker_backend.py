@@ -11,7 +11,7 @@ import pytest
 
 from sandbox.docker.engine import Engine
 from sandbox.docker.idle import IdleSettings, should_pause
-from sandbox.docker.images import Images
+from sandbox.egress.mux import MuxStream, Serve
 from sandbox.errors import ImageMissing, SandboxGone, SpecRefused
 from sandbox.protocol import NetworkPolicy
 from sandbox.wire import Bash, Call, Put
@@ -97,6 +97,35 @@ def test_a_second_process_takes_over_what_the_first_left_running() -> None:
                 second = await other.attach(first.ref, SPEC)
                 assert second.incarnation == first.incarnation
                 assert (await bash(second, "echo $x")).body == b"kept\n"
+
+    run(story)
+
+
+def test_a_runner_that_does_not_answer_is_killed_and_started_anew() -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            first = await docker.create(SPEC, "one")
+            await bash(first, "echo kept > file")
+            engine = Engine()
+            await engine.call("freeze it", lambda client: client.kill(first.ref.container, "SIGSTOP"))
+            await engine.close()
+            second = await docker.attach(first.ref, SPEC)
+            assert second.incarnation != first.incarnation
+            assert (await bash(second, "cat file")).body == b"kept\n"
+
+    run(story)
+
+
+def test_a_creation_that_is_cancelled_leaves_nothing_behind() -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            making = asyncio.ensure_future(docker.create(SPEC, "one"))
+            while not await docker.list():
+                assert not making.done()
+            making.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await making
+            assert await docker.list() == []
 
     run(story)
 
@@ -238,6 +267,28 @@ def test_an_idle_sandbox_is_frozen_unless_its_background_works() -> None:
     assert not should_pause(1e6, 0.0, IdleSettings(pause_after=0))
 
 
+def test_an_opened_network_goes_through_the_servers_proxy_and_nowhere_else() -> None:
+    def net_serve(policy: NetworkPolicy) -> Serve:
+        async def serve(stream: MuxStream) -> None:
+            await stream.read()
+            body = f"for {policy.allowed_hosts[0]}"
+            await stream.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+        return serve
+
+    async def story() -> None:
+        async with backend(net_serve=net_serve) as docker:
+            spec = replace(SPEC, network=NetworkPolicy("limited", ("example.org",)))
+            sandbox = await docker.create(spec, "one")
+            assert (await bash(sandbox, "curl -s http://example.org/")).body == b"for example.org"
+            assert (await bash(sandbox, "ls /sys/class/net")).body == b"lo\n"
+            assert (await bash(sandbox, "curl -s --noproxy '*' http://192.0.2.1/")).meta["exit_code"] == 7
+            again = await docker.attach(sandbox.ref, spec)
+            assert (await bash(again, "curl -s http://example.org/")).body == b"for example.org"
+
+    run(story)
+
+
 def test_what_cannot_be_promised_is_refused_by_name() -> None:
     async def story() -> None:
         async with backend() as docker:
@@ -248,21 +299,5 @@ def test_what_cannot_be_promised_is_refused_by_name() -> None:
             with pytest.raises(SpecRefused, match="CPUs"):
                 await docker.create(replace(SPEC, cpus=10_000), "one")
             assert await docker.list() == []
-
-    run(story)
-
-
-def test_an_image_without_python_is_refused_by_name() -> None:
-    async def story() -> None:
-        engine = Engine()
-        data = io.BytesIO()
-        with tarfile.open(fileobj=data, mode="w") as tar:
-            tar.addfile(tarfile.TarInfo("etc-empty"))
-        tag = "skiff-tests-nothing:1"
-        await engine.call("import", lambda client: client.import_image_from_data(data.getvalue(), *tag.split(":")))
-        with pytest.raises(SpecRefused, match=r"skiff-tests-nothing.*python3"):
-            await Images(engine).ensure(tag)
-        await engine.call("remove", lambda client: client.remove_image(tag, force=True))
-        await engine.close()
 
     run(story)

@@ -28,6 +28,7 @@ def test_every_hardening_is_asked_for() -> None:
         "User": "1000:1000",
         "WorkingDir": "/workspace",
         "Hostname": "skiff",
+        "Env": [],
         "Labels": {**volume, "dev.skiff.spec": spec_hash(SPEC), "dev.skiff.runner": "0123456789ab"},
         "OpenStdin": True,
         "StdinOnce": False,
@@ -79,6 +80,7 @@ def test_an_opened_network_changes_the_runner_and_never_the_network_mode(mode: s
     policy = NetworkPolicy(mode, ("example.org",))  # type: ignore[arg-type]
     options = create_options(replace(SPEC, network=policy), PLACE)
     assert options["Cmd"] == ["--net"]
+    assert "https_proxy=http://127.0.0.1:3128" in options["Env"]
     assert options["HostConfig"]["NetworkMode"] == "none"
 
 

@@ -177,7 +177,10 @@ async def network(policy: NetworkPolicy, allowed: Callable[[str], bool] = lambda
             await mux.close()
             proxy.close()
             writer.close()
-            await receiving
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            with contextlib.suppress(ConnectionError):
+                await receiving
             await asyncio.to_thread(inside.join)
 
 

@@ -139,6 +139,19 @@ def test_unread_data_of_all_streams_together_is_bounded() -> None:
     play(hold, story)
 
 
+def test_data_of_streams_that_were_reset_at_once_is_forgotten() -> None:
+    async def story(peer: Peer) -> None:
+        for number in range(1, 2 * MAX_BUFFERED // NET_WINDOW):
+            peer.say("net.open", number)
+            peer.say("net.data", number, bytes(NET_WINDOW))
+            peer.say("net.reset", number)
+            for _ in range(3):
+                await asyncio.sleep(0)
+        assert peer.sent.empty()
+
+    play(hold, story)
+
+
 def test_a_writer_waits_for_credit() -> None:
     async def story(peer: Peer) -> None:
         peer.say("net.open", 1)

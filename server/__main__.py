@@ -1,0 +1,5 @@
+"""`python -m server`: the `skiff` command."""
+
+from server.cli import main
+
+main()

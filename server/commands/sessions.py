@@ -1,0 +1,69 @@
+"""`skiff sessions`: look at the sessions of a data folder, and delete them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from server.app import running
+from server.events import StoredEvent
+from server.sessions.usage import session_usage
+from server.settings import Settings
+
+console = Console()
+
+
+async def show_list(settings: Settings, limit: int) -> None:
+    async with running(settings) as app:
+        table = Table("session", "status", "turns", "calls", "cost", "created", "title")
+        for view in await app.service.list_sessions(limit=limit, archived=True):
+            state = view.state
+            cost = "?" if state.usage.cost_usd is None else f"${float(state.usage.cost_usd):.4f}"
+            status = "archived" if view.row.archived_at else state.status
+            created = view.row.created_at[:19].replace("T", " ")
+            title = view.row.title or ""
+            table.add_row(view.id, status, str(state.turns), str(state.tool_calls), cost, created, title)
+        console.print(table)
+
+
+async def show_one(settings: Settings, session_id: str) -> None:
+    async with running(settings) as app:
+        view = await app.service.view(session_id)
+        state = view.state
+        console.print(f"[bold]{view.id}[/] {view.row.title or ''}", highlight=False)
+        console.print(f"status   {state.status}, {state.activity}")
+        console.print(f"agent    {view.spec.agent_name}, model {view.spec.model}")
+        console.print(f"turns    {state.turns}, {state.tool_calls} tool calls, {state.requests} model requests")
+        console.print(f"usage    {json.dumps(session_usage(state))}", highlight=False)
+        if state.last_error:
+            console.print(f"error    {state.last_error}", markup=False)
+        console.print(f"\n{state.reply or '(no reply yet)'}", markup=False)
+
+
+async def tail(settings: Settings, session_id: str, follow: bool) -> None:
+    async with running(settings) as app:
+        last = 0
+        for seq, body in await app.service.transcript(session_id, limit=1_000_000):
+            _print(seq, body)
+            last = max(last, seq)
+        if not follow:
+            return
+        async for event in app.service.follow(session_id, last):
+            if isinstance(event, StoredEvent) and event.public is not None:
+                _print(event.seq, event.public)
+
+
+async def remove(settings: Settings, session_id: str) -> None:
+    async with running(settings) as app:
+        await app.service.delete_session(session_id, if_running="interrupt")
+        console.print(f"deleted {session_id}", highlight=False)
+
+
+def _print(seq: int, body: Mapping[str, Any]) -> None:
+    rest = {key: value for key, value in body.items() if key not in ("id", "type", "processed_at")}
+    line = f"{seq:5} {str(body.get('processed_at') or 'queued')[11:23]:12} {body['type']:32} {json.dumps(rest)[:400]}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,18 @@
+"""What all tests share. Every test is bounded: one that hangs fails with the stacks of all threads, and the run ends."""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+HANG_SECONDS = 180.0
+
+
+@pytest.fixture(autouse=True)
+def _bounded() -> Iterator[None]:
+    faulthandler.dump_traceback_later(HANG_SECONDS, exit=True, file=sys.__stderr__)
+    yield
+    faulthandler.cancel_dump_traceback_later()
