@@ -14,9 +14,8 @@ from pathlib import Path
 def main() -> None:
     """Run the `skiff` command."""
     here = Path(__file__).resolve().parent
-    root = here if (here / "server").is_dir() else here.parent
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
+    if (here / "server").is_dir():  # installed; a checkout is on the path already
+        sys.path.insert(0, str(here))
     from server.cli import main as run
 
     run()

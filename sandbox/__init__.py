@@ -14,5 +14,5 @@ Not promised
     * that what the runner says is true: it runs at the agent's level of trust, and every frame is read as hostile
 
 `protocol.py` is the boundary, `wire.py` the frames, `channel.py` the server's end of them, `runner/` the other end,
-`docker/` and `local.py` the backends, `egress/` the policy proxy. Nothing here imports `server`.
+`docker/` and `local/` the backends, `egress/` the policy proxy. Nothing here imports `server`.
 """

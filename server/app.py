@@ -90,7 +90,9 @@ def prepare_data_dir(folder: Path) -> None:
             raise StoreError(f"{folder} belongs to another user. Choose another folder with --data-dir.")
         folder.chmod(0o700)
     except OSError as error:
-        raise StoreError(f"The data folder {folder} cannot be used: {error.strerror}. Choose another: --data-dir.") from None
+        raise StoreError(
+            f"The data folder {folder} cannot be used: {error.strerror}. Choose another: --data-dir."
+        ) from None
 
 
 class Models:
@@ -139,9 +141,7 @@ def _defaults(settings: Settings, models: Models) -> Defaults:
     return Defaults(models.default, settings.max_tokens, bounds, models.has_web_tools)
 
 
-def _engine_opener(
-    settings: Settings, installation: str, store: Store, log: Log, models: Models
-) -> OpenEngine:
+def _engine_opener(settings: Settings, installation: str, store: Store, log: Log, models: Models) -> OpenEngine:
     @asynccontextmanager
     async def open_engine(deposed: Callable[[], None]) -> AsyncIterator[Engine]:
         rules = IdleRules(settings.stop_after, settings.max_sandboxes)

@@ -33,7 +33,9 @@ async def choose(settings: Settings, installation: str) -> SandboxBackend:
             async with candidate:
                 await candidate.check()
         except ImageMissing:
-            return docker_backend(settings, installation)  # the engine is there; the first need says how to build the image
+            return docker_backend(
+                settings, installation
+            )  # the engine is there; the first need says how to build the image
         except SandboxError as error:
             reasons.append(f"{candidate.name}: {error}")
         else:

@@ -109,7 +109,9 @@ def doctor(data_dir: DataDir = None, sandbox: SandboxKind = None, model: Model =
 
 @sandbox_app.command("build")
 def sandbox_build(
-    base: Annotated[str, typer.Option(help="Image to build on; default: Debian slim, or this machine's packages.")] = "",
+    base: Annotated[
+        str, typer.Option(help="Image to build on; default: Debian slim, or this machine's packages.")
+    ] = "",
     fresh: Annotated[bool, typer.Option(help="Build again even if it is there.")] = False,
 ) -> None:
     """Build the sandbox image, once; about a minute."""

@@ -75,7 +75,9 @@ def user_message(thread: str, content: Sequence[Body]) -> NewEvent:
 def user_interrupt(thread: str) -> NewEvent:
     """Stop what runs; goes ahead of queued messages."""
     event_id = new_id("sevt")
-    return NewEvent(event_id, "user.interrupt", thread, {"id": event_id, "type": "user.interrupt", "processed_at": None})
+    return NewEvent(
+        event_id, "user.interrupt", thread, {"id": event_id, "type": "user.interrupt", "processed_at": None}
+    )
 
 
 def delivered(thread: str, ids: Sequence[str]) -> NewEvent:
@@ -132,9 +134,7 @@ def model_request_start(thread: str) -> NewEvent:
     return _public("span.model_request_start", thread)
 
 
-def model_request_end(
-    thread: str, start_id: str, usage: Body, *, is_error: bool, raw: Body | None = None
-) -> NewEvent:
+def model_request_end(thread: str, start_id: str, usage: Body, *, is_error: bool, raw: Body | None = None) -> NewEvent:
     """`raw` is the private part: the content array as the provider gave it, and what is needed to go on from it."""
     return _public(
         "span.model_request_end",

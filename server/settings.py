@@ -45,15 +45,21 @@ class Settings(BaseSettings):
     api_key: str = Field("", description="Fixes the bearer token of the HTTP door (default: made at first start).")
     host: str = Field("127.0.0.1", description="Address that `skiff serve` binds.")
     port: int = Field(8400, ge=0, le=65535, description="Port that `skiff serve` binds; 0 takes a free one.")
-    allowed_hosts: list[str] = Field([], description="Further Host headers that the HTTP door accepts (name or name:port).")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What goes to standard error.")
+    allowed_hosts: list[str] = Field(
+        [], description="Further Host headers that the HTTP door accepts (name or name:port)."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "WARNING", description="What goes to standard error."
+    )
 
     images: list[str] = Field([], description="Images that a caller may choose by name, besides the default one.")
     max_cpus: float = Field(2.0, gt=0, description="The most processors one sandbox may ask for.")
     max_memory_mb: int = Field(4096, ge=64, description="The most memory one sandbox may ask for, in MiB.")
     sandbox_cpus: float = Field(1.0, gt=0, description="Processors of a sandbox that asks for none in particular.")
     sandbox_memory_mb: int = Field(1024, ge=64, description="Memory of a sandbox, in MiB, likewise.")
-    sandbox_disk_mb: int = Field(2048, ge=16, description="Soft bound on a workspace, in MiB; over it, work is stopped.")
+    sandbox_disk_mb: int = Field(
+        2048, ge=16, description="Soft bound on a workspace, in MiB; over it, work is stopped."
+    )
     sandbox_pids: int = Field(512, ge=16, description="Processes and threads in a sandbox.")
     pool: int = Field(1, ge=0, le=20, description="Warm containers kept ready (docker).")
     pause_after: float = Field(60.0, ge=0, description="Seconds of idleness before a sandbox is frozen.")
@@ -62,7 +68,9 @@ class Settings(BaseSettings):
         600.0, ge=0, description="Seconds for which background processes delay freezing and stopping."
     )
 
-    max_sessions_at_work: int = Field(32, ge=1, description="Sessions that work at the same time; more wait their turn.")
+    max_sessions_at_work: int = Field(
+        32, ge=1, description="Sessions that work at the same time; more wait their turn."
+    )
     max_sandboxes: int = Field(32, ge=1, description="Sandboxes that exist as live processes at the same time.")
     max_tokens: int = Field(32_000, ge=256, description="Tokens that the model may write in one answer.")
     retries: int = Field(6, ge=0, le=20, description="Failed model requests in a row before a turn is given up.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ T = TypeVar("T")
 CALL_SECONDS = 60
 """The longest an engine may stay silent within one request. Starting under load was seen at 4 s; a machine that
 needs fifteen times that is broken."""
+REACH_SECONDS = 5.0
+"""For an engine's port to accept a connection; a distant one takes 0.3 s."""
 PASSING_TRIES = 4
 PASSING_SECONDS = 0.05
 """A 409 ("already paused", "removal in progress") was seen to pass within milliseconds: four tries, doubling."""
@@ -97,6 +100,7 @@ def _connect(endpoint: Endpoint) -> Any:
         tls = docker.tls.TLSConfig(client_cert=pair, ca_cert=endpoint.tls.ca, verify=endpoint.tls.verify)
 
     def dial(_: Any) -> Any:
+        _reach(endpoint)
         return docker.APIClient(base_url=endpoint.url, version="auto", timeout=CALL_SECONDS, tls=tls)
 
     client = _attempt(f"answer at {endpoint.url} ({endpoint.source})", dial, None)
@@ -105,6 +109,16 @@ def _connect(endpoint: Endpoint) -> Any:
             f"the container engine at {endpoint.url} speaks API {client.api_version}; Skiff needs 1.41 (Engine 20.10)"
         )
     return client
+
+
+def _reach(endpoint: Endpoint) -> None:
+    """Raises OSError in the operating system's own words; docker-py would wrap them and leave its socket open."""
+    if not endpoint.socket:
+        socket.create_connection((endpoint.host, endpoint.port), REACH_SECONDS).close()
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(REACH_SECONDS)
+        probe.connect(endpoint.socket)
 
 
 def _attempt(action: str, work: Callable[[Any], T], client: Any) -> T:

@@ -94,7 +94,7 @@ class CgroupsV1:
         for base in self._bases:
             if not (base.parent / "cgroup.procs").exists():
                 raise FileNotFoundError(base.parent)
-            base.mkdir(exist_ok=True)
+            _make_parent(base)
 
     def make(self, name: str, spec: SandboxSpec) -> Group:
         memory, pids, cpu, freezer = folders = [base / name for base in self._bases]
@@ -124,7 +124,7 @@ class CgroupsV2:
         if not set(self.controllers) <= set(offered):
             raise FileNotFoundError("controllers")
         self._base = root / PARENT
-        self._base.mkdir(exist_ok=True)
+        _make_parent(self._base)
         wanted = " ".join(f"+{controller}" for controller in self.controllers)
         for folder in (root, self._base):
             (folder / "cgroup.subtree_control").write_text(wanted)
@@ -141,6 +141,13 @@ class CgroupsV2:
 
     def sweep(self, prefix: str) -> None:
         _sweep(self._base, prefix)
+
+
+def _make_parent(base: Path) -> None:
+    """Raises PermissionError also when another user's server made it before."""
+    base.mkdir(exist_ok=True)
+    if not os.access(base, os.W_OK):
+        raise PermissionError(base)
 
 
 def _sweep(base: Path, prefix: str) -> None:

@@ -65,7 +65,16 @@ class Runner:
             self._net.start()
 
     def handle(self, frame: wire.Frame) -> None:
-        """Do what a frame says."""
+        """Do what a frame says. A mistake of the runner's own fails the operation, never the stream."""
+        try:
+            self._handle(frame)
+        except Exception as error:
+            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            op_id = frame.header.get("op")
+            if isinstance(op_id, str) and op_id in self._journal and self._journal.result(op_id) is None:
+                self._done(failed(op_id, f"The sandbox's runner failed: {type(error).__name__}: {error}"))
+
+    def _handle(self, frame: wire.Frame) -> None:
         if frame.type == "attach" and frame.epoch >= max(1, self._stream.epoch):
             self._attach(frame.epoch)
         elif frame.epoch < self._stream.epoch or self._stream.epoch == 0:

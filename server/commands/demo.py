@@ -19,6 +19,7 @@ from mcp.client.stdio import StdioServerParameters
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from sandbox.errors import SandboxError
 from server.backends import choose
@@ -58,12 +59,12 @@ async def _voyage(client: Client, started: float, kind: str, model: str) -> int:
     arguments = {"session_id": session_id, "message": TASK, "wait_seconds": WAIT_SECONDS}
     result = await _call(client, "send_message", arguments, progress)
     worked = time.monotonic() - sent
-    console.print(Panel(str(result.get("reply") or result.get("error")), title="reply", title_align="left"))
+    console.print(Panel(Text(str(result.get("reply") or result.get("error"))), title="reply", title_align="left"))
     files = await _call(client, "read_workspace", {"session_id": session_id})
     names = [entry["name"] for entry in files["entries"] if entry["type"] == "file"]
     for name in names:
         file = await _call(client, "read_workspace", {"session_id": session_id, "path": name})
-        console.print(Panel(str(file["text"]).rstrip(), title=f"/workspace/{name}", title_align="left"))
+        console.print(Panel(Text(str(file["text"]).rstrip()), title=f"/workspace/{name}", title_align="left"))
     _summary(result, names, kind, model, worked, time.monotonic() - started)
     await _call(client, "delete_session", {"session_id": session_id})
     return 0 if result["status"] == "idle" and names else 1
@@ -77,9 +78,7 @@ async def _call(client: Client, name: str, arguments: dict[str, Any], progress: 
     return result.structured_content
 
 
-def _summary(
-    result: Mapping[str, Any], names: list[str], kind: str, model: str, worked: float, whole: float
-) -> None:
+def _summary(result: Mapping[str, Any], names: list[str], kind: str, model: str, worked: float, whole: float) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("status", str(result["status"]))
     table.add_row("files", ", ".join(names) or "none")

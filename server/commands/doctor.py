@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Awaitable, Callable
 
 from rich.console import Console
@@ -47,8 +46,6 @@ async def _report(name: str, check: Check, settings: Settings) -> bool:
 
 
 async def _python(settings: Settings) -> str:
-    if sys.version_info < (3, 11):
-        raise Advice(f"Python {platform.python_version()} is too old; install 3.11 or newer.")
     return f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
 
 

@@ -39,7 +39,9 @@ async def show_all(settings: Settings) -> None:
         table = Table("slot", "container", "session", "state")
         for ref in await backend.list():
             row = owners.get(ref.slot)
-            table.add_row(ref.slot, ref.container[:12], row.session_id if row else "-", row.state if row else "nobody's")
+            table.add_row(
+                ref.slot, ref.container[:12], row.session_id if row else "-", row.state if row else "nobody's"
+            )
         console.print(table)
 
 
@@ -61,7 +63,9 @@ async def _open(settings: Settings) -> AsyncIterator[tuple[Store, SandboxBackend
     store = Store(database)
     try:
         await store.open()
-        backend = await choose(settings.model_copy(update={"pool": 0}), await store.meta("installation", new_id("inst")))
+        backend = await choose(
+            settings.model_copy(update={"pool": 0}), await store.meta("installation", new_id("inst"))
+        )
         async with backend:
             yield store, backend
     finally:

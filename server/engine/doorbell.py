@@ -143,6 +143,8 @@ class DoorbellClient:
         number = len(self._asked) + 1
         while number in self._asked:
             number += 1
+        if self._writer.is_closing():
+            raise ConnectionResetError("the engine went away")
         answered = self._asked[number] = asyncio.get_running_loop().create_future()
         self._writer.write(encode(Frame({**request, "n": number}, body)))
         frame = await answered

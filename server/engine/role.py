@@ -161,7 +161,9 @@ class Role:
         try:
             return await self._client.ask(request, body)
         except ConnectionError:
-            raise Conflict("The Skiff process that drives the sessions went away; another takes over. Try again.") from None
+            raise Conflict(
+                "The Skiff process that drives the sessions went away; another takes over. Try again."
+            ) from None
 
     async def _handle(self, request: Mapping[str, Any], body: bytes) -> tuple[Mapping[str, Any], bytes]:
         """Do what a door asks, this process's own or another's."""
@@ -183,7 +185,11 @@ class Role:
             await engine.workspaces.write(row, str(request["path"]), body)
             return {}, b""
         found = await engine.workspaces.read(
-            row, str(request["path"]), after=str(request["after"]), offset=int(request["offset"]), limit=int(request["limit"])
+            row,
+            str(request["path"]),
+            after=str(request["after"]),
+            offset=int(request["offset"]),
+            limit=int(request["limit"]),
         )
         return _pack(found)
 

@@ -87,10 +87,10 @@ def wire_usage(usage: ModelUsage) -> dict[str, Any]:
 
 
 def _keepable(response: ModelResponse) -> list[tuple[int, Block]]:
-    """The blocks that may be sent back: the API refuses empty texts, and calls of a refused answer must not run."""
+    """The blocks that may be sent back: the API refuses blank texts, and calls of a refused answer must not run."""
     kept = []
     for index, block in enumerate(response.content):
-        empty = block["type"] == "text" and not block.get("text")
+        empty = block["type"] == "text" and not (block.get("text") or "").strip()
         refused = response.stop_reason == "refusal" and block["type"] == "tool_use"
         if not empty and not refused:
             kept.append((index, block))
@@ -142,9 +142,7 @@ def _server_tool_result(reading: _Reading, index: int, block: Block) -> None:
         return  # a result whose call stands in an earlier, paused answer: that call was logged there
     content = block.get("content")
     failed = isinstance(content, Mapping) and "error_code" in content
-    reading.out.append(
-        events.tool_result(reading.thread, call_id, [events.text(_plain(content))], is_error=failed)
-    )
+    reading.out.append(events.tool_result(reading.thread, call_id, [events.text(_plain(content))], is_error=failed))
 
 
 def _plain(content: Any) -> str:

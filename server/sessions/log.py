@@ -19,7 +19,7 @@ from server.store.store import Store
 PAGE = 500
 """Events that a follower reads at a time."""
 MAX_DELTAS = 1_000
-"""Deltas that wait for one follower; beyond it the oldest are shed (the stored event brings the whole text)."""
+"""Deltas that wait for one follower; beyond it the rest of that text is shed (the stored event brings all of it)."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,28 @@ class Delta:
     after: int
 
 
+class _Waiting(deque[Delta]):
+    """The deltas that wait for one follower. What it gets of a text is always the text's beginning, without gaps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shed = ""
+
+    def offer(self, delta: Delta) -> None:
+        """Take it, or shed it and whatever else comes of the same text."""
+        if len(self) >= MAX_DELTAS:
+            self._shed = delta.event_id
+        if delta.event_id != self._shed:
+            self.append(delta)
+
+
 class _Channel:
     """Who waits for news of one session."""
 
     def __init__(self) -> None:
         self.news = asyncio.Event()
         self.followers = 0
-        self.deltas: list[deque[Delta]] = []
+        self.deltas: list[_Waiting] = []
 
     def ring(self) -> None:
         self.news.set()
@@ -74,7 +89,7 @@ class Log:
         attention: bool | None = None,
         fold: Mapping[str, Any] | None = None,
     ) -> list[StoredEvent]:
-        """Append what the engine did. Raises StaleWriter when another engine has taken over, HeadMoved with `if_head`."""
+        """Append what the engine did. Raises StaleWriter when another engine has taken over, HeadMoved for `if_head`."""
         stored = await self._store.append(
             session_id, events, epoch=self.epoch, if_head=if_head, attention=attention, fold=fold
         )
@@ -97,17 +112,19 @@ class Log:
         if channel is None or not channel.deltas:
             return
         for waiting in channel.deltas:
-            waiting.append(delta)
+            waiting.offer(delta)
         channel.ring()
 
-    async def follow(self, session_id: str, after: int = 0, *, deltas: bool = False) -> AsyncIterator[StoredEvent | Delta]:
+    async def follow(
+        self, session_id: str, after: int = 0, *, deltas: bool = False
+    ) -> AsyncIterator[StoredEvent | Delta]:
         """Every event above `after`, stored ones first, then as they come; ends only when closed.
 
         With `deltas`, also text as it is written: a delta comes after every event that was stored before it, and
         before the event that holds its whole text.
         """
         channel = self._channels.setdefault(session_id, _Channel())
-        mine: deque[Delta] = deque(maxlen=MAX_DELTAS)
+        mine = _Waiting()
         channel.followers += 1
         if deltas:
             channel.deltas.append(mine)
@@ -120,14 +137,14 @@ class Log:
                         yield mine.popleft()
                     yield event
                     after = event.seq
-                while mine and len(events) < PAGE:
+                while mine and mine[0].after <= after:
                     yield mine.popleft()
                 if not events:
                     await news.wait()
         finally:
             channel.followers -= 1
             if deltas:
-                channel.deltas.remove(mine)
+                channel.deltas = [waiting for waiting in channel.deltas if waiting is not mine]
             if not channel.followers:
                 self._channels.pop(session_id, None)
 

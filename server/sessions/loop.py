@@ -118,7 +118,9 @@ class Loop:
     async def _append_last(self, new: Sequence[NewEvent]) -> None:
         """Append the end of a turn, but only if nothing has come that it does not know of."""
         seq = self._state.seq
-        ahead = [StoredEvent(seq + n, self._id, e.thread_id, e.id, e.type, e.public, e.private) for n, e in enumerate(new, 1)]
+        ahead = [
+            StoredEvent(seq + n, self._id, e.thread_id, e.id, e.type, e.public, e.private) for n, e in enumerate(new, 1)
+        ]
         after = fold(self._state, ahead)
         at_rest = isinstance(next_work(after, self._means.limits), Rest)
         try:

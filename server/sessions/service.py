@@ -206,7 +206,9 @@ class Service:
         rows = await self._store.sessions(limit=limit, before=before, archived=archived)
         return [await self._view(row) for row in rows]
 
-    async def transcript(self, session_id: str, after: int = 0, limit: int = 200) -> list[tuple[int, Mapping[str, Any]]]:
+    async def transcript(
+        self, session_id: str, after: int = 0, limit: int = 200
+    ) -> list[tuple[int, Mapping[str, Any]]]:
         """The public events numbered above `after`, each with its number, at most `limit`."""
         await self._store.session(session_id)
         return present(await self._log.read(session_id), after, limit)

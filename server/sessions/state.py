@@ -54,7 +54,7 @@ class OpenCall:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of the whole session, and its cost where every price was known. `turn_*` count since the turn's start."""
+    """Tokens of the whole session, and its cost where every price was known."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -90,7 +90,9 @@ class SessionState:
     requests: int = 0
     turn_requests: int = 0
     reply: str | None = None
-    """The text of the newest agent.message of the latest turn."""
+    """The newest text of the latest turn: adjacent agent.message events together (one answer may hold many)."""
+    reply_open: bool = False
+    """The next agent.message goes on with `reply`; otherwise it begins a new one."""
     refusal: Mapping[str, Any] | None = None
     usage: Usage = field(default_factory=Usage)
     activity: str = ""
@@ -159,6 +161,7 @@ def _running(state: SessionState, event: StoredEvent) -> SessionState:
         turn_requests=0,
         stop_reason=None,
         reply=None,
+        reply_open=False,
         refusal=None,
         failures=0,
         hopeless=False,
@@ -179,6 +182,8 @@ def _idle(state: SessionState, event: StoredEvent) -> SessionState:
         moved,
         stop_reason=body.get("stop_reason"),
         owed=False,
+        failures=0,  # the next turn does not wait for what this one failed at
+        hopeless=False,
         activity="idle",
         active_since=None,
         active_seconds=round(active, 6),
@@ -195,6 +200,7 @@ def _request_start(state: SessionState, event: StoredEvent) -> SessionState:
         open_request=event.id,
         requests=state.requests + 1,
         turn_requests=state.turn_requests + 1,
+        reply_open=False,
         activity="thinking",
     )
 
@@ -224,9 +230,7 @@ def seconds_between(start: str | None, end: str | None) -> float:
 
 def _add_usage(usage: Usage, more: Mapping[str, Any], cost: str | None) -> Usage:
     counters = {
-        name: getattr(usage, name) + int(more.get(name, 0))
-        for name in usage.__dataclass_fields__
-        if name != "cost_usd"
+        name: getattr(usage, name) + int(more.get(name, 0)) for name in usage.__dataclass_fields__ if name != "cost_usd"
     }
     total = None if cost is None or usage.cost_usd is None else str(Decimal(usage.cost_usd) + Decimal(cost))
     return Usage(**counters, cost_usd=total)
@@ -234,6 +238,7 @@ def _add_usage(usage: Usage, more: Mapping[str, Any], cost: str | None) -> Usage
 
 def _tool_use(state: SessionState, event: StoredEvent) -> SessionState:
     body, raw = event.public or {}, event.private or {}
+    state = replace(state, reply_open=False)
     if raw.get("server_side"):
         return replace(state, tool_calls=state.tool_calls + 1, activity=f"used {body['name']}")
     call = OpenCall(event.id, body["name"], body["input"], body.get("evaluated_permission") == "allow", raw.get("note"))
@@ -260,8 +265,9 @@ def _tool_result(state: SessionState, event: StoredEvent) -> SessionState:
 
 def _message(state: SessionState, event: StoredEvent) -> SessionState:
     blocks = (event.public or {}).get("content", ())
-    text = "".join(block.get("text", "") for block in blocks)
-    return replace(state, reply=text[:REPLY_LIMIT], activity="writing")
+    before = state.reply or "" if state.reply_open else ""
+    text = before + "".join(block.get("text", "") for block in blocks)
+    return replace(state, reply=text[:REPLY_LIMIT], reply_open=True, activity="writing")
 
 
 def _error(state: SessionState, event: StoredEvent) -> SessionState:

@@ -11,7 +11,9 @@ from server.store.database import Cursor
 
 def _scripts() -> list[tuple[int, str]]:
     folder = files("server.store") / "migrations"
-    found = [(int(entry.name[:4]), entry.read_text("utf-8")) for entry in folder.iterdir() if entry.name.endswith(".sql")]
+    found = [
+        (int(entry.name[:4]), entry.read_text("utf-8")) for entry in folder.iterdir() if entry.name.endswith(".sql")
+    ]
     return sorted(found)
 
 

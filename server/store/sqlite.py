@@ -84,10 +84,11 @@ class SqliteDatabase:
         connection.execute("BEGIN IMMEDIATE")
         try:
             result = work(_Cursor(connection))
+            connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk has rolled back by itself; a COMMIT that failed has not
+                connection.execute("ROLLBACK")
             raise
-        connection.execute("COMMIT")
         return result
 
     async def version(self) -> int:
@@ -110,7 +111,9 @@ class SqliteDatabase:
         except sqlite3.OperationalError as error:
             raise StoreError(f"{self._path}: {error}. {_advice(str(error))}") from error
         except sqlite3.DatabaseError as error:
-            raise StoreError(f"{self._path} cannot be read: {error}. Restore a backup or choose another folder.") from error
+            raise StoreError(
+                f"{self._path} cannot be read: {error}. Restore a backup or choose another folder."
+            ) from error
 
 
 def _advice(message: str) -> str:
@@ -119,4 +122,3 @@ def _advice(message: str) -> str:
     if "full" in message:
         return "Free some disk space; nothing that was written before is lost."
     return "Check that the data folder exists and that this user may write to it."
-

@@ -404,9 +404,7 @@ def _insert_events(cursor: Cursor, session_id: str, head: int, events: Sequence[
                 "private": _json(event.private),
             },
         )
-        stored.append(
-            StoredEvent(seq, session_id, event.thread_id, event.id, event.type, event.public, event.private)
-        )
+        stored.append(StoredEvent(seq, session_id, event.thread_id, event.id, event.type, event.public, event.private))
     if head == 0 and events:
         cursor.execute("UPDATE sessions SET head = :head WHERE id = :id", {"head": len(events), "id": session_id})
     return stored
@@ -452,6 +450,7 @@ def _asked_before(cursor: Cursor, scope: str, key: tuple[str, str]) -> Mapping[s
 
 def _remember(cursor: Cursor, scope: str, key: tuple[str, str], answer: Mapping[str, Any]) -> None:
     cursor.execute(
-        "INSERT INTO request_keys (scope, key, digest, answer, created_at) VALUES (:scope, :key, :digest, :answer, :now)",
+        "INSERT INTO request_keys (scope, key, digest, answer, created_at)"
+        " VALUES (:scope, :key, :digest, :answer, :now)",
         {"scope": scope, "key": key[0], "digest": key[1], "answer": _json(answer), "now": now()},
     )

@@ -31,7 +31,10 @@ BASH = Tool(
     " only its beginning and end are shown.",
     {
         "command": {"type": "string", "description": "The command, or several lines of script."},
-        "restart": {"type": "boolean", "description": "Start a fresh shell first; files stay, variables and jobs do not."},
+        "restart": {
+            "type": "boolean",
+            "description": "Start a fresh shell first; files stay, variables and jobs do not.",
+        },
         "timeout_ms": {"type": "integer", "minimum": 0, "description": "Milliseconds; 0 or omitted means 120,000."},
     },
     (),

@@ -10,7 +10,7 @@ from sandbox.wire import Result
 Content = list[dict[str, Any]]
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 MAX_TEXT = 120_000
-"""Characters of one result: the runner cuts at 100,000 and adds words of its own; a runner that does not is cut here."""
+"""Characters of one result: the runner cuts at 100,000 and adds words of its own; one that does not is cut here."""
 
 
 def render(result: Result) -> tuple[Content, bool]:

@@ -21,11 +21,11 @@ Play = Callable[..., None]
 
 
 @pytest.fixture(params=BACKENDS)
-def play(request: pytest.FixtureRequest, tmp_path: Path) -> Play:
+def play(request: pytest.FixtureRequest) -> Play:
     """Plays a story on a real backend."""
 
     def on_backend(story: Story, **options: tuple[str, int]) -> None:
-        run_on(request.param, tmp_path, story, **options)
+        run_on(request.param, story, **options)
 
     return on_backend
 

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -103,7 +104,9 @@ async def runner(*flags: str) -> AsyncIterator[RunnerProcess]:
     os.chmod(workspace, 0o777)
     pipe = asyncio.subprocess.PIPE
     command = _command(workspace, ("--exit-on-eof", *flags))
-    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=1 << 20, cwd="/")
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=pipe, stdout=pipe, limit=1 << 20, cwd="/", start_new_session=True
+    )
     try:
         yield RunnerProcess(process, workspace)
     finally:
@@ -113,7 +116,7 @@ async def runner(*flags: str) -> AsyncIterator[RunnerProcess]:
             async with asyncio.timeout(10):
                 await process.wait()
         if process.returncode is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
         shutil.rmtree(workspace, ignore_errors=True)
 

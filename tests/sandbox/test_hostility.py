@@ -19,9 +19,9 @@ Play = Callable[[Story], None]
 
 
 @pytest.fixture(params=BACKENDS)
-def play(request: pytest.FixtureRequest, tmp_path: Path) -> Play:
+def play(request: pytest.FixtureRequest) -> Play:
     """Plays a story on a real backend."""
-    return lambda story: run_on(request.param, tmp_path, story)
+    return lambda story: run_on(request.param, story)
 
 
 async def restarted(sandbox: Sandbox) -> None:

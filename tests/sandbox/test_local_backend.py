@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +18,15 @@ from sandbox.errors import SandboxGone, SandboxUnavailable, SpecRefused
 from sandbox.local import LocalBackend, command, host, limits
 from sandbox.protocol import NetworkPolicy
 from sandbox.wire import Bash
-from tests.support.sandboxes import MUST_END, SMALL, bash, fresh_slot, op, require, says
+from tests.support.sandboxes import MUST_END, SMALL, bash, data_folder, fresh_slot, op, require, says
 
 Story = Callable[[LocalBackend], Awaitable[None]]
 
 
-def play(folder: Path, story: Story, cgroups: bool = True) -> None:
+def play(story: Story, cgroups: bool = True) -> None:
     require("local")
 
-    async def run() -> None:
+    async def run(folder: Path) -> None:
         async with asyncio.timeout(MUST_END), LocalBackend(folder, cgroups=cgroups) as backend:
             try:
                 await story(backend)
@@ -32,7 +34,8 @@ def play(folder: Path, story: Story, cgroups: bool = True) -> None:
                 for ref in await backend.list():
                     await backend.destroy(ref)
 
-    asyncio.run(run())
+    with data_folder() as folder:
+        asyncio.run(run(folder))
 
 
 def processes_with(marker: str) -> list[int]:
@@ -47,6 +50,11 @@ def processes_with(marker: str) -> list[int]:
     return found
 
 
+def children_of(pid: int) -> list[int]:
+    """Host pids of a process's children."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def user_of(pid: int) -> tuple[int, ...]:
     """The real, effective, saved and file system uid of a process on the host."""
     lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
@@ -54,7 +62,7 @@ def user_of(pid: int) -> tuple[int, ...]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a server that is no root runs sandboxes as itself")
-def test_under_a_root_server_nothing_inside_is_root_on_the_host(tmp_path: Path) -> None:
+def test_under_a_root_server_nothing_inside_is_root_on_the_host() -> None:
     async def story(backend: LocalBackend) -> None:
         sandbox = await backend.create(SMALL, fresh_slot())
         started = asyncio.Event()
@@ -67,10 +75,10 @@ def test_under_a_root_server_nothing_inside_is_root_on_the_host(tmp_path: Path) 
         await sandbox.cancel(call.op_id)
         await running
 
-    play(tmp_path, story)
+    play(story)
 
 
-def test_without_cgroups_the_lack_is_declared_and_processes_are_still_bounded(tmp_path: Path) -> None:
+def test_without_cgroups_the_lack_is_declared_and_processes_are_still_bounded() -> None:
     async def story(backend: LocalBackend) -> None:
         assert not backend.promises.memory_limit and not backend.promises.pause
         assert any("memory" in note for note in backend.promises.notes)
@@ -81,10 +89,10 @@ def test_without_cgroups_the_lack_is_declared_and_processes_are_still_bounded(tm
         await sandbox.pause()
         assert await says(sandbox, "echo usable") == "usable"
 
-    play(tmp_path, story, cgroups=False)
+    play(story, cgroups=False)
 
 
-def test_a_runner_that_is_killed_from_outside_is_gone_and_its_files_are_not(tmp_path: Path) -> None:
+def test_a_runner_that_is_killed_from_outside_is_gone_and_its_files_are_not() -> None:
     async def story(backend: LocalBackend) -> None:
         sandbox = await backend.create(SMALL, fresh_slot())
         await bash(sandbox, "echo kept > f")
@@ -101,28 +109,68 @@ def test_a_runner_that_is_killed_from_outside_is_gone_and_its_files_are_not(tmp_
         assert again.incarnation != sandbox.incarnation
         assert await says(again, "cat f") == "kept"
 
-    play(tmp_path, story)
+    play(story)
 
 
-def test_leaving_the_backend_ends_every_process_and_keeps_the_files(tmp_path: Path) -> None:
+def test_leaving_the_backend_ends_every_process_and_keeps_the_files() -> None:
     require("local")
 
-    async def run() -> None:
+    async def run(folder: Path) -> None:
         slot = fresh_slot()
-        async with LocalBackend(tmp_path) as backend:
+        async with LocalBackend(folder) as backend:
             sandbox = await backend.create(SMALL, slot)
             await bash(sandbox, "echo kept > f; sleep 999 &")
         assert processes_with(slot) == []
-        async with LocalBackend(tmp_path) as backend:
+        async with LocalBackend(folder) as backend:
             assert [ref.slot for ref in await backend.list()] == [slot]
             again = await backend.attach(sandbox.ref, SMALL)
             assert await says(again, "cat f") == "kept"
             await backend.destroy(sandbox.ref)
 
-    asyncio.run(run())
+    with data_folder() as folder:
+        asyncio.run(run(folder))
 
 
-def test_a_slot_that_exists_is_not_made_again(tmp_path: Path) -> None:
+SERVER = """
+import asyncio, pathlib, sys
+from sandbox.local import LocalBackend
+from sandbox.wire import Bash, Call
+from tests.support.sandboxes import SMALL
+async def main():
+    async with LocalBackend(pathlib.Path(sys.argv[1])) as backend:
+        sandbox = await backend.create(SMALL, sys.argv[2])
+        await sandbox.call(Call("one", Bash("setsid sleep 999 & echo")))
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+def test_a_server_that_is_killed_takes_its_sandboxes_with_it() -> None:
+    require("local")
+    with data_folder() as folder:
+        slot = fresh_slot()
+        command_line = [sys.executable, "-c", SERVER, str(folder), slot]
+        with subprocess.Popen(command_line, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None and server.stdout.readline() == "ready\n"
+            outer = processes_with(f"/{slot}/workspace")
+            first_inside = [child for pid in outer for child in children_of(pid)]
+            ends = [os.pidfd_open(pid) for pid in {*outer, *first_inside}]
+            server.kill()
+        assert len(ends) >= 2
+        for end in ends:
+            assert select.select([end], [], [], MUST_END)[0], "a process outlived its server"
+            os.close(end)
+
+        async def clean() -> None:
+            async with LocalBackend(folder) as backend:
+                for ref in await backend.list():
+                    await backend.destroy(ref)
+
+        asyncio.run(clean())
+
+
+def test_a_slot_that_exists_is_not_made_again() -> None:
     async def story(backend: LocalBackend) -> None:
         sandbox = await backend.create(SMALL, fresh_slot())
         await bash(sandbox, "echo kept > f")
@@ -130,18 +178,18 @@ def test_a_slot_that_exists_is_not_made_again(tmp_path: Path) -> None:
             await backend.create(SMALL, sandbox.ref.slot)
         assert await says(sandbox, "cat f") == "kept"
 
-    play(tmp_path, story)
+    play(story)
 
 
-def test_a_network_without_a_proxy_is_refused(tmp_path: Path) -> None:
+def test_a_network_without_a_proxy_is_refused() -> None:
     async def story(backend: LocalBackend) -> None:
         with pytest.raises(SpecRefused, match="unrestricted"):
             await backend.create(replace(SMALL, network=NetworkPolicy("unrestricted")), fresh_slot())
 
-    play(tmp_path, story)
+    play(story)
 
 
-def test_no_group_is_left_behind(tmp_path: Path) -> None:
+def test_no_group_is_left_behind() -> None:
     def groups() -> set[Path]:
         return {path for path in limits.ROOT.glob("**/skiff/*") if path.is_dir()}
 
@@ -152,7 +200,7 @@ def test_no_group_is_left_behind(tmp_path: Path) -> None:
         await backend.create(SMALL, fresh_slot())
         during.update(groups() - before)
 
-    play(tmp_path, story)
+    play(story)
     assert not during & groups()
 
 

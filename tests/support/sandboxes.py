@@ -12,7 +12,8 @@ import functools
 import itertools
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,14 +71,22 @@ def local_serve(address: tuple[str, int]) -> Callable[[NetworkPolicy], Callable[
     return serve
 
 
+@contextlib.contextmanager
+def data_folder() -> Iterator[Path]:
+    """A data folder that the sandboxes' own user may enter, unlike pytest's: all that is made stays below it."""
+    with tempfile.TemporaryDirectory(prefix="skiff-test-", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o711)
+        yield Path(folder)
+
+
 @contextlib.asynccontextmanager
-async def opened(kind: str, folder: Path, address: tuple[str, int] = ("127.0.0.1", 9)) -> AsyncIterator[SandboxBackend]:
+async def opened(kind: str, address: tuple[str, int] = ("127.0.0.1", 9)) -> AsyncIterator[SandboxBackend]:
     """A backend of the named kind, entered; everything that it made is destroyed at the end.
 
     `address` is where every host name leads for sandboxes with a network.
     """
-    async with asyncio.timeout(MUST_END):
-        async with _make(kind, folder, address) as backend:
+    with data_folder() as folder:
+        async with asyncio.timeout(MUST_END), _make(kind, folder, address) as backend:
             try:
                 yield backend
             finally:
@@ -98,14 +107,11 @@ def missing(kind: str) -> str:
     """Why a kind of backend cannot be tested here; "" when it can."""
 
     async def ask() -> str:
-        import tempfile
-
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                async with _make(kind, Path(folder), ("127.0.0.1", 9)) as backend:
-                    await backend.check()
-            except SandboxError as error:
-                return str(error)
+        try:
+            async with opened(kind) as backend:
+                await backend.check()
+        except SandboxError as error:
+            return str(error)
         return ""
 
     return asyncio.run(ask())
@@ -124,12 +130,12 @@ def require(kind: str) -> None:
 Story = Callable[[SandboxBackend], Awaitable[None]]
 
 
-def run_on(kind: str, folder: Path, story: Story, address: tuple[str, int] = ("127.0.0.1", 9)) -> None:
+def run_on(kind: str, story: Story, address: tuple[str, int] = ("127.0.0.1", 9)) -> None:
     """Play a story on a fresh backend of the named kind; skips when the machine has none."""
     require(kind)
 
     async def play() -> None:
-        async with opened(kind, folder, address) as backend:
+        async with opened(kind, address) as backend:
             await story(backend)
 
     asyncio.run(play())

@@ -7,7 +7,7 @@
     waiting     waits for sessions on behalf of a request, telling progress; `progress` decides what to tell (pure)
     tasks       the extension io.modelcontextprotocol/tasks; `turns` makes the session log its task store
     resources, prompts
-    http, stdio the transports
+    stdio       the transport that hosts start; HTTP is `server.doors.http`
 
 Above: the composition root. Below: a `Service`, got through an async callable at the first call that needs it, so that
 `tools/list` waits for nothing. Only this folder imports `mcp`.

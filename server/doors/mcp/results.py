@@ -9,12 +9,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
+from typing_extensions import TypeIs
 
 from server.doors.mcp.brevity import head_and_tail
 
 if TYPE_CHECKING:
     from server.sessions.service import SessionView
     from server.sessions.state import SessionState
+    from server.sessions.workspace import File, Folder
 
 Status = Literal["running", "idle", "needs_approval", "needs_input", "failed", "archived"]
 
@@ -49,7 +51,7 @@ class SessionResult(BaseModel):
     title: str | None = None
     model: str = Field(description="The model that the agent runs on")
     status: Status = Field(description="running: work goes on; idle: it waits for a message; the others say themselves")
-    stop_reason: str | None = Field(description="Why the last turn ended: end_turn, retries_exhausted, refusal; else null")
+    stop_reason: str | None = Field(description="Why the last turn ended: end_turn, retries_exhausted, refusal")
     reply: str | None = Field(description="The agent's latest message in its latest turn")
     error: str | None = Field(description="What went wrong, when the model could not be asked")
     activity: str = Field(description="What the agent does now, or did last")
@@ -98,14 +100,14 @@ class WorkspacePart(BaseModel):
     session_id: str
     path: str
     kind: Literal["folder", "text", "image", "binary"]
-    entries: list[FolderEntry] | None = Field(None, description="folder: this page of its entries")
-    total: int | None = Field(None, description="folder: entries in all")
-    next_after: str | None = Field(None, description="folder: give this as `after` for the next page; null at the end")
-    content: str | None = Field(None, description="text: the portion")
-    offset: int | None = Field(None, description="file: byte at which this portion begins")
-    size: int | None = Field(None, description="file: bytes in all")
-    media_type: str | None = Field(None, description="file: its media type")
-    next_offset: int | None = Field(None, description="file: give this as `offset` for the rest; null at the end")
+    entries: list[FolderEntry] | None = Field(default=None, description="folder: this page of its entries")
+    total: int | None = Field(default=None, description="folder: entries in all")
+    next_after: str | None = Field(default=None, description="folder: give this as `after` to go on")
+    text: str | None = Field(default=None, description="text: the portion")
+    offset: int | None = Field(default=None, description="file: byte at which this portion begins")
+    size: int | None = Field(default=None, description="file: bytes in all")
+    media_type: str | None = Field(default=None, description="file: its media type")
+    next_offset: int | None = Field(default=None, description="file: give this as `offset` to go on")
     next: str = Field(description="What to call next")
 
 
@@ -123,11 +125,16 @@ class Transcript(BaseModel):
 
     session_id: str
     events: list[dict[str, Any]] = Field(description="Each with `number`, the cursor it stands at, and its own fields")
-    portion: str | None = Field(None, description="With `offset`: the text of the first event, from that character on")
+    portion: str | None = Field(default=None, description="With `offset`: text of the first event from there on")
     next_after: int = Field(description="Give this as `after` to go on")
-    next_offset: int | None = Field(None, description="With `offset`: give this as `offset` for the rest; null at the end")
+    next_offset: int | None = Field(default=None, description="With `offset`: give this as `offset` to go on")
     more: bool = Field(description="Whether there is more now")
     next: str = Field(description="What to call next")
+
+
+def is_folder(found: Folder | File) -> TypeIs[Folder]:
+    """Whether a part of a workspace is a folder; told without importing the classes, which `tools/list` can spare."""
+    return hasattr(found, "entries")
 
 
 def status(view: SessionView) -> Status:
@@ -192,8 +199,9 @@ def waited(sessions: list[SessionResult]) -> WaitResult:
         words = "All of them rest. Their replies are here; each session's `next` says how to go on with it."
     else:
         words = (
-            f"{len(sessions) - len(running)} of {len(sessions)} rest. For the others call wait(session_ids={running!r});"
-            " their work goes on meanwhile, so do other useful work first if you have any."
+            f"{len(sessions) - len(running)} of {len(sessions)} rest. For the others call"
+            f" wait(session_ids={running!r}); their work goes on meanwhile, so do other useful work first if you have"
+            " any."
         )
     return WaitResult(sessions=sessions, next=words)
 
@@ -208,7 +216,7 @@ def next_words(view: SessionView) -> str:
                 " the work goes on meanwhile, so do other useful work first if you have any."
             )
         case "archived" | "failed":
-            return f"This session takes nothing new. read_transcript({key}) shows what happened; create_session starts anew."
+            return f"It takes nothing new. read_transcript({key}) shows what happened; create_session starts anew."
         case "needs_approval" | "needs_input":
             return f"The agent waits for a decision on a tool call. interrupt({key}) lets it stop without."
     if not state.turns:
@@ -218,7 +226,10 @@ def next_words(view: SessionView) -> str:
             f"The turn is over; `reply` is its result. read_workspace({key}) shows the files; send_message({key},"
             f" message=...) goes on; delete_session({key}) cleans up when you need nothing more of it."
         )
-    return f"The turn ended early ({_stop(state)}). send_message({key}, message=...) tries again; files and history are kept."
+    return (
+        f"The turn ended early ({_stop(state)}). send_message({key}, message=...) tries again; files and history are"
+        " kept."
+    )
 
 
 def _stop(state: SessionState) -> str | None:

@@ -56,8 +56,7 @@ async def wait(
         return await service.wait(session_ids, mode, seconds, teller.news)
     finally:
         telling.cancel()
-        with suppress(asyncio.CancelledError):
-            await telling
+        await asyncio.wait({telling})
 
 
 class _Teller:

@@ -1,0 +1,52 @@
+"""From the service's views to results, looking up what a shortened reply has to point to.
+
+Above: `tools`, `turns`. Below: `results`, and the service for the number of the event that a long reply stands in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mcp.types import CallToolResult, TextContent
+from pydantic import BaseModel
+
+from server.doors.mcp import results
+from server.doors.mcp.brevity import weight
+
+if TYPE_CHECKING:
+    from server.sessions.service import Service, SessionView
+
+FRAME = 3_000
+"""Bytes of a session's result beside its reply: at most half of it the title and the error, which are bounded."""
+LEAST = 400
+"""Bytes of a reply that are shown even where many sessions share the budget."""
+
+
+async def session(service: Service, view: SessionView, budget: int) -> results.SessionResult:
+    """The session in full, at most `budget` bytes."""
+    room = max(LEAST, budget - FRAME)
+    reply = view.state.reply
+    number = await _reply_number(service, view) if reply is not None and weight(reply) > room else None
+    return results.session(view, room, number)
+
+
+async def sessions(service: Service, views: Sequence[SessionView], budget: int) -> results.WaitResult:
+    """Several sessions, sharing the budget."""
+    share = budget // max(1, len(views))
+    return results.waited([await session(service, view, share) for view in views])
+
+
+def as_tool_result(answer: BaseModel) -> CallToolResult:
+    """What a tool call gives that returns this model."""
+    text = answer.model_dump_json(indent=2)
+    return CallToolResult(
+        content=[TextContent(type="text", text=text)], structured_content=answer.model_dump(mode="json")
+    )
+
+
+async def _reply_number(service: Service, view: SessionView) -> int | None:
+    """The number of the event that holds the view's reply."""
+    listed = await service.transcript(view.id, 0, view.state.seq)
+    numbers = [seq for seq, body in listed if body["type"] == "agent.message" and seq <= view.state.seq]
+    return max(numbers, default=None)
