@@ -283,8 +283,7 @@ class RunnerChannel:
         for future in waiting:
             if not future.done():
                 future.set_exception(type(error)(str(error)))
-        if self._hello is not None:
-            self._hello.exception()  # seen, though `open` may have been cancelled
+                future.exception()  # seen, though whoever awaited it may have been cancelled
         self._room_to_write.set()
         for task in self._tasks:
             if task is not asyncio.current_task():

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
+import tomllib
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from server.errors import InvalidRequest
 
@@ -100,3 +107,7 @@ def load(**flags: object) -> Settings:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise InvalidRequest(f"Settings: {problems}") from None
+    except SettingsError as error:
+        raise InvalidRequest(f'Settings: {error}. A list is written as JSON, such as ["a", "b"].') from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidRequest(f"Settings: the TOML file cannot be read: {error}.") from None

@@ -138,6 +138,10 @@ class Launcher:
             net = NetMux(channel.send, self.net_serve(spec.network))
         else:
             channel = RunnerChannel(stream)
-        await channel.open(START_SECONDS)
+        try:
+            await channel.open(START_SECONDS)
+        except BaseException:
+            await stream.close()  # whatever broke the opening off: the connection must not outlive it
+            raise
         ref = SandboxRef("docker", slot, container)
         return Container(self.engine, ref, channel, net, spec.disk_mb << 20, self.on_close)

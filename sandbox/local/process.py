@@ -116,7 +116,19 @@ class Process:
 
 
 async def start(place: Place, argv: Sequence[str], spec: SandboxSpec, group: limits.Group | None) -> Process:
-    """Run `argv` as PID 1 of a new sandbox. Raises SandboxUnavailable with bubblewrap's reason.
+    """Run `argv` as PID 1 of a new sandbox. Raises SandboxUnavailable with bubblewrap's reason. Cancelling ends it."""
+    starting = asyncio.create_task(_start(place, argv, spec, group))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # Half way, PID 1 is nameless and outlives its parent: it is let begin (bounded by SPAWN_SECONDS), then ended.
+        with contextlib.suppress(SandboxUnavailable):
+            await (await starting).end()
+        raise
+
+
+async def _start(place: Place, argv: Sequence[str], spec: SandboxSpec, group: limits.Group | None) -> Process:
+    """Start it.
 
     bubblewrap makes the inside, reports the host's pid of PID 1 and waits; that pid is put into the group; only then
     does the first instruction of `argv` run. On failure the group is removed.

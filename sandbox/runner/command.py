@@ -5,6 +5,7 @@ Above: `shell`, which decides when a call starts, is stopped and is over. Below:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import stat
@@ -32,7 +33,7 @@ class Command:
     def __init__(self, loop: Loop, outputs: Outputs, emit: Emit, call: Call, operation: Bash) -> None:
         self.call, self.operation = call, operation
         self.nonce = os.urandom(8).hex()
-        self.tick = 0
+        self.newer = "0"
         self.exit_code: Optional[int] = None
         self.stopped_by = ""
         self.notes: List[str] = []
@@ -45,13 +46,15 @@ class Command:
         self._pipe = -1
         self._paths: Tuple[str, str] = ("", "")
 
-    def prepare(self, folders: Sequence[str]) -> bytes:
-        """Make the script and the output pipe; returns what to type into the shell. Raises OSError."""
+    def prepare(self, folders: Sequence[str], last_tick: int) -> bytes:
+        """Make the script and the output pipe; returns what to type into the shell. `last_tick` is when the call
+        before it ended. Raises OSError."""
         script, fifo = make_files(folders, self.nonce, (self.operation.command or "").encode("utf-8", "surrogatepass"))
         self._paths = (script, fifo)
         self._pipe = open_fifo(fifo)
         self._loop.selector.register(self._pipe, selectors.EVENT_READ, self._readable)
-        self.tick, self._started = procs.ticks_now(), time.monotonic()
+        self.newer = since_now(last_tick)
+        self._started = time.monotonic()
         # Sourced, not eval'd: in a sourced file bash keeps silent about jobs, and an interrupt still abandons it.
         run = f"\\. {quote(script)} </dev/null >{quote(fifo)} 2>&1 {STATUS_FD}>&-\n"
         return run.encode() + self.status_line()
@@ -123,6 +126,14 @@ class Command:
             self._live.clear()
 
 
+def since_now(last_tick: int) -> str:
+    """What the supervisor is told to find what this call starts. A tick is 10 ms: where the call before ended in this
+    very one, the processes that live now are named; a look that calls with a model between them never need."""
+    tick = procs.ticks_now()
+    living = procs.table() if tick <= last_tick else ()
+    return ",".join(map(str, (tick, *living)))
+
+
 def make_files(folders: Sequence[str], name: str, script: bytes) -> Tuple[str, str]:
     """A file with the script and a FIFO beside it, in the first folder that takes them (/tmp may be full).
     Returns their paths. Raises the last folder's OSError."""
@@ -153,10 +164,8 @@ def open_fifo(path: str) -> int:
 
 
 def remove(path: str) -> None:
-    try:
+    with contextlib.suppress(OSError):
         os.unlink(path)
-    except OSError:
-        pass
 
 
 def quote(text: str) -> str:

@@ -45,7 +45,7 @@ class Runner:
         self._stream = Stream(loop, read_fd, write_fd, self.handle)
         self._stream.on_eof = self._input_ended
         self._journal = Journal()
-        self._jobs = Jobs(loop)
+        self._jobs = Jobs(loop, options.workspace)
         self._shells: Dict[str, Shell] = {}
         self._running: Dict[str, Callable[[str], bool]] = {}
         outputs = Outputs(loop, os.path.join(options.workspace, ".skiff", "outputs"))
@@ -69,7 +69,7 @@ class Runner:
         try:
             self._handle(frame)
         except Exception as error:
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            sys.excepthook(*sys.exc_info())
             op_id = frame.header.get("op")
             if isinstance(op_id, str) and op_id in self._journal and self._journal.result(op_id) is None:
                 self._done(failed(op_id, f"The sandbox's runner failed: {type(error).__name__}: {error}"))

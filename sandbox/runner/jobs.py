@@ -6,6 +6,7 @@ own child, which is killed when its time is over or when it is cancelled. It kno
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -33,8 +34,8 @@ Done = Callable[[wire.Result], None]
 class Jobs:
     """Runs calls in children, MAX_JOBS at once, in the order they came."""
 
-    def __init__(self, loop: Loop, seconds: float = JOB_SECONDS) -> None:
-        self._loop, self._seconds = loop, seconds
+    def __init__(self, loop: Loop, workspace: str, seconds: float = JOB_SECONDS) -> None:
+        self._loop, self._workspace, self._seconds = loop, workspace, seconds
         self._running: Dict[str, Job] = {}
         self._waiting: Deque[Any] = deque()
 
@@ -66,7 +67,9 @@ class Jobs:
         while self._waiting and len(self._running) < MAX_JOBS:
             call, done = self._waiting.popleft()
             try:
-                self._running[call.op_id] = Job(self._loop, call, self._seconds, self._ended(call.op_id, done))
+                self._running[call.op_id] = Job(
+                    self._loop, call, self._workspace, self._seconds, self._ended(call.op_id, done)
+                )
             except OSError as error:
                 done(failed(call.op_id, f"The sandbox cannot start a process: {error.strerror}. Stop some first."))
 
@@ -82,7 +85,7 @@ class Jobs:
 class Job:
     """One call in one child."""
 
-    def __init__(self, loop: Loop, call: wire.Call, seconds: float, done: Done) -> None:
+    def __init__(self, loop: Loop, call: wire.Call, workspace: str, seconds: float, done: Done) -> None:
         self._loop, self._call, self._done = loop, call, done
         self._answer: List[bytes] = []
         self._size = 0
@@ -96,7 +99,7 @@ class Job:
             os.close(write_fd)
             raise
         if self._pid == 0:
-            work(call, write_fd)
+            work(call, workspace, write_fd)
         os.close(write_fd)
         os.set_blocking(self._fd, False)
         loop.watch_child(self._pid, lambda _code: None)
@@ -133,10 +136,8 @@ class Job:
         self._loop.forget(self._fd)
         os.close(self._fd)
         if self._pid in self._loop.children():
-            try:
+            with contextlib.suppress(OSError):
                 os.killpg(self._pid, signal.SIGKILL)  # with whatever it started
-            except OSError:
-                pass
         self._done(result)
 
 
@@ -145,7 +146,7 @@ def preload() -> None:
     from sandbox.runner import files  # noqa: F401
 
 
-def work(call: wire.Call, fd: int) -> NoReturn:
+def work(call: wire.Call, workspace: str, fd: int) -> NoReturn:
     """The child's life: do it, write the answer, end."""
     try:
         os.setpgid(0, 0)
@@ -155,7 +156,7 @@ def work(call: wire.Call, fd: int) -> NoReturn:
         from sandbox.runner import files
 
         try:
-            ok, body, meta = files.perform(call.operation, call.body)
+            ok, body, meta = files.perform(call.operation, call.body, workspace)
         except Exception as error:  # a bug or a hostile file: the model is told, the runner lives
             ok, body, meta = False, f"{call.operation.kind} failed: {type(error).__name__}: {error}".encode(), {}
         header = json.dumps({"ok": ok, "meta": meta}).encode()

@@ -7,6 +7,7 @@ It does not know frames, shells or jobs.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import os
 import selectors
@@ -60,10 +61,8 @@ class Loop:
 
     def forget(self, fileobj: Any) -> None:
         """Unregister, if registered."""
-        try:
+        with contextlib.suppress(KeyError, ValueError):
             self.selector.unregister(fileobj)
-        except (KeyError, ValueError):
-            pass
 
     def stop(self) -> None:
         self._running = False
@@ -73,7 +72,7 @@ class Loop:
             for key, mask in self.selector.select(self._next_timeout()):
                 # an earlier callback of this batch may have closed it, and its number may have a new owner
                 if self.selector.get_map().get(key.fileobj) is key:
-                    self._guard(lambda key=key, mask=mask: key.data(mask), key.fileobj)  # type: ignore[misc]
+                    self._guard(key.fileobj, key.data, mask)
             self._run_timers()
 
     def _next_timeout(self) -> Optional[float]:
@@ -86,14 +85,14 @@ class Loop:
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             if timer.callback is not None:
-                self._guard(timer.callback, None)
+                self._guard(None, timer.callback)
 
-    def _guard(self, callback: Callable[[], None], fileobj: Any) -> None:
+    def _guard(self, fileobj: Any, callback: Callable[..., None], *arguments: int) -> None:
         """PID 1 outlives its own mistakes: one is written to stderr, and the file that met it is let go."""
         try:
-            callback()
+            callback(*arguments)
         except Exception:
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            sys.excepthook(*sys.exc_info())
             if fileobj is not None and fileobj != self._wake_read:
                 self.forget(fileobj)
 
@@ -116,7 +115,7 @@ class Loop:
                 return
             callback = self._children.pop(pid, None)
             if callback is not None:
-                self._guard(lambda callback=callback, status=status: callback(exit_code(status)), None)
+                self._guard(None, callback, exit_code(status))
 
 
 def exit_code(status: int) -> int:

@@ -6,6 +6,7 @@ bytes stay bytes, the server replaces what is no UTF-8.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import selectors
@@ -180,10 +181,8 @@ class Outputs:
             return
         self._spills.append(spill)
         while len(self._spills) > 1 and sum(s.size for s in self._spills) > KEEP_BYTES:
-            try:
+            with contextlib.suppress(OSError):  # the agent may have been quicker
                 os.unlink(self._spills.pop(0).path)
-            except OSError:
-                pass  # the agent was quicker
 
     def listen_late(self, op_id: str, fd: int) -> str:
         """Take over a pipe that background processes still hold. Returns the path that their output goes to."""

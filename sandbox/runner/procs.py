@@ -5,6 +5,7 @@ Above: `supervisor`, `core`, `jobs`. It decides nothing; callers say whom to spa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -12,6 +13,8 @@ from typing import AbstractSet, Callable, Dict, List, NamedTuple
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
 
+TABLE_TRIES = 20
+"""A fork bomb may never hold still; the next round of killing sees what this one missed."""
 STEP_SECONDS = 0.002
 """Pause between two rounds of killing: enough for the kernel to take the killed ones down."""
 
@@ -58,7 +61,19 @@ def ticks_now() -> int:
 
 
 def table() -> Dict[int, Process]:
-    """Every process that /proc shows, zombies included."""
+    """Every process that /proc shows, zombies included.
+
+    /proc is read row by row: a process whose parent ended meanwhile seems to hang in the air and would be overlooked.
+    So the table is read again until every parent is in it, TABLE_TRIES times at most.
+    """
+    for _ in range(TABLE_TRIES):
+        rows = _read_table()
+        if all(row.parent == 0 or row.parent in rows for row in rows.values()):
+            break
+    return rows
+
+
+def _read_table() -> Dict[int, Process]:
     rows = {}
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -91,10 +106,10 @@ def below(
     found, todo = [], list(children.get(root, ()))
     while todo:
         pid = todo.pop(0)
-        if pid in keep:
-            continue
         if pid in through:
             todo += children.get(pid, ())
+        elif pid in keep:
+            continue
         elif rows[pid].start >= since:
             if rows[pid].state not in "ZX":
                 found.append(pid)
@@ -105,10 +120,8 @@ def below(
 def send(pids: List[int], number: int) -> None:
     """Signal each process that is still there."""
     for pid in pids:
-        try:
+        with contextlib.suppress(OSError):
             os.kill(pid, number)
-        except OSError:
-            pass
 
 
 def kill_round(victims: List[int]) -> None:

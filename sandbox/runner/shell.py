@@ -14,6 +14,7 @@ It does not know frames or the journal.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -108,6 +109,7 @@ class Shell:
         self._done: Done = lambda result: None
         self._next: Callable[[], None] = lambda: None
         self._state = "idle"
+        self._last_tick = 0
         self._news: List[str] = []
         self._status = self._reports = b""
 
@@ -192,7 +194,7 @@ class Shell:
             return
         link = self._link
         try:
-            text = command.prepare(self._settings.scratch)
+            text = command.prepare(self._settings.scratch, self._last_tick)
             if link is None:
                 raise OSError("the shell is gone")
             os.write(link.input, text)
@@ -223,7 +225,7 @@ class Shell:
             self._trail(command)
         elif self._state == "interrupting":
             command.cancel_timer("interrupt")
-            self._tell("sweeping", f"sweep {command.tick}", lambda: self._trail(command))
+            self._tell("sweeping", f"sweep {command.newer}", lambda: self._trail(command))
 
     def _trail(self, command: Command) -> None:
         """The command is over. Take what it wrote last; wait a little if something still holds the pipe."""
@@ -250,12 +252,10 @@ class Shell:
         if turn == len(INTERRUPT_PAUSES):
             self._replace(command, "It did not react to an interrupt, so the shell was killed.")
             return
-        self._send(f"interrupt {command.tick}")
+        self._send(f"interrupt {command.newer}")
         if turn and self._link is not None:  # the earlier line may be what the interrupt met
-            try:
+            with contextlib.suppress(OSError):
                 os.write(self._link.input, command.status_line())
-            except OSError:
-                pass
         command.after("interrupt", INTERRUPT_PAUSES[turn], lambda: self._interrupt(command, turn + 1))
 
     def _replace(self, command: Command, why: str) -> None:
@@ -264,7 +264,7 @@ class Shell:
             f"{why} A new one was started in {self._cwd}: variables and functions are lost, files and older "
             "background processes are not."
         )
-        self._tell("renewing", f"renew {command.tick} {self._hex_cwd()}", lambda: self._trail(command))
+        self._tell("renewing", f"renew {command.newer} {self._hex_cwd()}", lambda: self._trail(command))
 
     def _shell_ended(self, code: int) -> None:
         """The supervisor reports the end of the shell: expected only when it was told to kill it."""
@@ -276,12 +276,12 @@ class Shell:
             command.cancel_timer("interrupt")
             command.exit_code = code
             command.notes.append(f"{note} A new one was started in {self._cwd}: variables and functions are lost.")
-            verb = f"renew {command.tick}" if command.stopped_by else "spawn"
+            verb = f"renew {command.newer}" if command.stopped_by else "spawn"
             self._tell("renewing", f"{verb} {self._hex_cwd()}", lambda: self._trail(command))
 
     def _finish(self, command: Command) -> None:
         """Answer, and go on with the next call."""
-        self._state, self._command = "idle", None
+        self._state, self._command, self._last_tick = "idle", None, procs.ticks_now()
         if command.stopped_by == "timed_out":
             seconds = (command.operation.timeout_ms or DEFAULT_TIMEOUT_MS) / 1000
             command.notes.insert(0, f"Timed out after {seconds:g} s; it was stopped with everything it had started.")
@@ -382,7 +382,7 @@ class Shell:
         note = f"The shell and its background processes were killed. A new one was started in {self._cwd}."
         if command is None or self._state == "trailing":
             self._news.append(note)
-            self._services.kill_orphans(lambda: None)
+            self._kill_orphans(link, lambda: None)
             return
         for name in ("limit", "interrupt", "answer"):
             command.cancel_timer(name)
@@ -390,7 +390,14 @@ class Shell:
         if command.exit_code is None:
             command.exit_code = 128 + signal.SIGKILL
         self._state = "lost"
-        self._services.kill_orphans(lambda: self._trail(command))
+        self._kill_orphans(link, lambda: self._trail(command))
+
+    def _kill_orphans(self, link: Optional[Link], then: Callable[[], None]) -> None:
+        """Once the supervisor is reaped: its pipe ends before its descendants become PID 1's."""
+        if link is not None and link.pid in self._loop.children():
+            self._loop.watch_child(link.pid, lambda _code: self._services.kill_orphans(then))
+        else:
+            self._services.kill_orphans(then)
 
 
 def refusal(operation: Bash, max_timeout_ms: int) -> str:

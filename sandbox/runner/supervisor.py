@@ -6,15 +6,18 @@ a process of its own it can take its time for that while PID 1 serves others. Th
 what is left. It knows nothing of commands, time limits or output.
 
 Lines from PID 1                                  answered by
-    interrupt TICK     signal the shell and what began at TICK or later, as Ctrl-C would
-    sweep TICK         kill what began at TICK or later, not the shell      swept LEFT
-    renew TICK CWD     the same and the shell too; start a new one          up PID | failed MESSAGE
+    interrupt NEWER    signal the shell and what is newer than the call, as Ctrl-C would
+    sweep NEWER        kill what is newer than the call, not the shell      swept LEFT
+    renew NEWER CWD    the same and the shell too; start a new one          up PID | failed MESSAGE
     spawn CWD          start a shell (after the old one ended)              up PID | failed MESSAGE
-Unasked: `exit CODE` when the shell ends. CWD is hexadecimal. The end of the pipe means: kill all, and end.
+NEWER is `TICK` or `TICK,PID,...`: what began at clock tick TICK or later, but for these (and all below them), which
+an earlier call started within that same tick. Unasked: `exit CODE` when the shell ends. CWD is hexadecimal.
+The end of the pipe means: kill all, and end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -81,7 +84,7 @@ class Supervisor:
                 os.read(self._wake, 4096)
                 self._reap()
             if self._pipes.commands in ready and not self._read_commands():
-                self._kill(0, and_shell=True)
+                self._kill("0", and_shell=True)
                 return
 
     def _read_commands(self) -> bool:
@@ -94,11 +97,11 @@ class Supervisor:
 
     def _obey(self, verb: str, *words: str) -> None:
         if verb == "interrupt":
-            self._interrupt(int(words[0]))
+            self._interrupt(words[0])
         elif verb == "sweep":
-            self._report(f"swept {self._kill(int(words[0]), and_shell=False)}")
+            self._report(f"swept {self._kill(words[0], and_shell=False)}")
         elif verb == "renew":
-            self._kill(int(words[0]), and_shell=True)
+            self._kill(words[0], and_shell=True)
             self._start(bytes.fromhex(words[1]).decode(errors="surrogateescape"))
         elif verb == "spawn":
             self._start(bytes.fromhex(words[0]).decode(errors="surrogateescape"))
@@ -118,21 +121,22 @@ class Supervisor:
                 self._shell = 0
                 self._report(f"exit {exit_code(status)}")
 
-    def _find(self, since: int) -> List[int]:
-        return procs.below(procs.table(), os.getpid(), {self._shell}, since)
+    def _find(self, newer: str) -> List[int]:
+        since, *keep = map(int, newer.split(","))
+        return procs.below(procs.table(), os.getpid(), {self._shell}, since, frozenset(keep))
 
-    def _interrupt(self, since: int) -> None:
+    def _interrupt(self, newer: str) -> None:
         """Ctrl-C for a shell without a terminal. All are stopped first and the shell is signalled before its children:
         bash abandons the whole command only if it has the signal when a child dies of it, else it goes on with the
         next command of the line."""
-        pids = ([self._shell] if self._shell else []) + self._find(since)
+        pids = ([self._shell] if self._shell else []) + self._find(newer)
         for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGCONT):
             procs.send(pids, number)
 
-    def _kill(self, since: int, and_shell: bool) -> int:
+    def _kill(self, newer: str, and_shell: bool) -> int:
         if and_shell and self._shell:
             procs.send([self._shell], signal.SIGKILL)
-        return procs.kill_all(lambda: self._find(since), self._reap, KILL_SECONDS)
+        return procs.kill_all(lambda: self._find(newer), self._reap, KILL_SECONDS)
 
     def _start(self, cwd: str) -> None:
         """Fork a new shell. What the old one left unread in its input must not reach the new one."""
@@ -158,10 +162,8 @@ class Supervisor:
         """Wait for a killed shell, so that its end is not taken for that of the new one."""
         if self._shell:
             procs.send([self._shell], signal.SIGKILL)
-            try:
+            with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._shell, 0)
-            except ChildProcessError:
-                pass
             self._shell = 0
 
     def _become_bash(self, cwd: str) -> NoReturn:

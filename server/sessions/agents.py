@@ -138,43 +138,62 @@ def _tools(asked: Any, web: bool) -> list[dict[str, Any]]:
         return [toolset.resolved(names)]
     if not isinstance(asked, Sequence) or isinstance(asked, str):
         raise InvalidRequest("agent.tools must be a list of tool names, categories or toolset objects.")
-    names = [name for item in asked for name in _named(item)]
+    names = [name for item in asked for name in _named(item, web)]
     return [toolset.resolved(names)] if names else []
 
 
-def _named(item: Any) -> Sequence[str]:
-    """The tools that one entry of `tools` enables."""
+def _named(item: Any, web: bool) -> Sequence[str]:
+    """The tools that one entry of `tools` enables; web tools that it does not name only where there are some."""
     if isinstance(item, str):
         if item in toolset.NAMES:
             return (item,)
+        if item in ("all", toolset.TOOLSET):
+            return _from_toolset({}, web)
         if item in toolset.CATEGORIES:
             return toolset.CATEGORIES[item]
-        if item == toolset.TOOLSET:
-            return toolset.NAMES
         known = ", ".join((*toolset.NAMES, *toolset.CATEGORIES))
         raise InvalidRequest(f"agent.tools: there is no tool or category {item!r}. Known: {known}.")
     kind = item.get("type") if isinstance(item, Mapping) else None
     if kind == toolset.TOOLSET:
-        return _from_toolset(item)
+        return _from_toolset(item, web)
     if kind in ("custom", "mcp_toolset"):
         raise NotSupported(f"agent.tools: {kind} tools are not supported by this version of Skiff.")
     raise InvalidRequest(f"agent.tools: entries are names or a {toolset.TOOLSET} object, not {item!r:.80}.")
 
 
-def _from_toolset(item: Mapping[str, Any]) -> Sequence[str]:
-    default = item.get("default_config") or {}
-    _check_policy(default)
-    chosen = {name: bool(default.get("enabled", True)) for name in toolset.NAMES}
-    for config in item.get("configs") or ():
-        name = config.get("name")
-        if name not in chosen:
+def _from_toolset(item: Mapping[str, Any], web: bool) -> Sequence[str]:
+    _check_fields("toolset", item, {"type", "default_config", "configs"})
+    default = _enabled("default_config", item.get("default_config") or {}, True)
+    chosen = {name: default and (web or name not in toolset.WEB) for name in toolset.NAMES}
+    configs = item.get("configs") or ()
+    if not isinstance(configs, Sequence) or not all(isinstance(config, Mapping) for config in configs):
+        raise InvalidRequest("agent.tools: configs must be a list of objects with `name` and `enabled`.")
+    named = [config.get("name") for config in configs]
+    for name, config in zip(named, configs, strict=True):
+        if name not in toolset.NAMES or config.get("type", name) != name:
             raise InvalidRequest(f"agent.tools: the toolset has no tool {name!r}. It has {', '.join(toolset.NAMES)}.")
-        extra = set(config) - {"name", "type", "enabled", "permission_policy"}
-        if extra:
-            raise NotSupported(f"agent.tools: {name}.{sorted(extra)[0]} is not supported by this version of Skiff.")
-        _check_policy(config)
-        chosen[name] = bool(config.get("enabled", chosen[name]))
+        if named.count(name) > 1:
+            raise InvalidRequest(f"agent.tools: {name} is configured twice.")
+        chosen[name] = _enabled(name, config, default)
     return [name for name, on in chosen.items() if on]
+
+
+def _enabled(where: str, config: Any, default: bool) -> bool:
+    """Whether this part of a toolset's configuration turns its tools on. Raises for what it asks for besides."""
+    if not isinstance(config, Mapping):
+        raise InvalidRequest(f"agent.tools: {where} must be an object with `enabled`.")
+    _check_fields(where, config, {"name", "type", "enabled", "permission_policy"})
+    _check_policy(config)
+    enabled = config.get("enabled")
+    if not isinstance(enabled, bool | None):
+        raise InvalidRequest(f"agent.tools: {where}.enabled must be true or false.")
+    return default if enabled is None else enabled
+
+
+def _check_fields(where: str, given: Mapping[str, Any], known: set[str]) -> None:
+    for field in given:
+        if field not in known:
+            raise NotSupported(f"agent.tools: {where}.{field} is not supported by this version of Skiff.")
 
 
 def _check_policy(config: Mapping[str, Any]) -> None:

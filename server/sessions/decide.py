@@ -81,7 +81,8 @@ def next_work(state: SessionState, limits: Limits) -> Work:
     if state.status != "idle" and (reason := _given_up(state, limits)):
         return Stop(reason, waiting)
     if waiting or state.owed:
-        return AskModel(waiting, state.failures)
+        # A new turn asks at once: it does not wait for what the turn before it failed at.
+        return AskModel(waiting, 0 if state.status == "idle" else state.failures)
     return Rest() if state.status == "idle" else Stop("refusal" if state.refusal is not None else "end_turn")
 
 

@@ -20,6 +20,10 @@ from server.ids import new_id, now
 KNOWN = (
     "name", "type", "network", "network_access", "allowed_hosts", "image", "cpu", "memory_mb", "packages", "config",
 )  # fmt: skip
+LEAST_CPUS = 0.1
+"""With less, the runner itself does not answer in time; container engines refuse less than a hundredth."""
+LEAST_MEMORY_MB = 64
+"""MiB: the runner, a shell and a small program; the same bound as the operator's setting."""
 _MODES = {"none": "none", "limited": "limited", "open": "unrestricted", "unrestricted": "unrestricted"}
 
 
@@ -61,8 +65,8 @@ def resolve(asked: Mapping[str, Any], bounds: Bounds) -> dict[str, Any]:
         "skiff": {
             "network": mode,
             "image": _image(asked.get("image"), bounds),
-            "cpus": _amount(asked, "cpu", bounds.cpus, bounds.max_cpus),
-            "memory_mb": int(_amount(asked, "memory_mb", bounds.memory_mb, bounds.max_memory_mb)),
+            "cpus": _amount(asked, "cpu", bounds.cpus, LEAST_CPUS, bounds.max_cpus),
+            "memory_mb": int(_amount(asked, "memory_mb", bounds.memory_mb, LEAST_MEMORY_MB, bounds.max_memory_mb)),
             "disk_mb": bounds.disk_mb,
             "pids": bounds.pids,
         },
@@ -77,6 +81,12 @@ def digest(environment: Mapping[str, Any]) -> str:
     """Equal for environments that differ in nothing but id and dates."""
     body = {key: value for key, value in environment.items() if key not in ("id", "created_at", "updated_at")}
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def reaches_out(environment: Mapping[str, Any]) -> bool:
+    """Whether anything can be reached from a resolved environment; web tools are off by default where nothing can."""
+    networking = environment["config"]["networking"]
+    return bool(networking["type"] == "unrestricted" or networking["allowed_hosts"])
 
 
 def sandbox_spec(environment: Mapping[str, Any]) -> SandboxSpec:
@@ -112,11 +122,13 @@ def _network(asked: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         raise InvalidRequest("environment.network_access must be true or false.")
     if network is None:
         network = "limited" if hosts is not None else "open" if access else "none"
-    if network not in _MODES:
+    if not isinstance(network, str) or network not in _MODES:
         raise InvalidRequest("environment.network must be `none`, `limited` (with allowed_hosts) or `open`.")
     mode = _MODES[network]
     if access is False and mode != "none":
         raise InvalidRequest("environment: network_access is false, but `network` opens it.")
+    if access and mode == "none":
+        raise InvalidRequest("environment: network_access is true, but `network` closes it.")
     if hosts is not None and mode != "limited":
         raise InvalidRequest("environment.allowed_hosts goes with network `limited`.")
     return mode, _hosts(hosts)
@@ -159,10 +171,12 @@ def _image(image: Any, bounds: Bounds) -> str:
     return str(image)
 
 
-def _amount(asked: Mapping[str, Any], key: str, default: float, most: float) -> float:
+def _amount(asked: Mapping[str, Any], key: str, default: float, least: float, most: float) -> float:
     value = asked.get(key)
     if value is None:
         return default
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= most:
-        raise InvalidRequest(f"environment.{key} must be a number above 0 and at most {most:g} (set by the operator).")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+        raise InvalidRequest(
+            f"environment.{key} must be a number of at least {least:g} and at most {most:g} (set by the operator)."
+        )
     return float(value)

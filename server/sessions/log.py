@@ -120,6 +120,8 @@ class Log:
     ) -> AsyncIterator[StoredEvent | Delta]:
         """Every event above `after`, stored ones first, then as they come; ends only when closed.
 
+        Raises NotFound once the session is deleted.
+
         With `deltas`, also text as it is written: a delta comes after every event that was stored before it, and
         before the event that holds its whole text.
         """
@@ -137,9 +139,13 @@ class Log:
                         yield mine.popleft()
                     yield event
                     after = event.seq
+                shown = False
                 while mine and mine[0].after <= after:
                     yield mine.popleft()
+                    shown = True
                 if not events:
+                    if not shown:
+                        await self._store.session(session_id)  # woken for nothing: it may have been deleted
                     await news.wait()
         finally:
             channel.followers -= 1

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from sandbox.errors import SandboxError, SandboxGone, SandboxUnavailable
@@ -235,6 +235,16 @@ class Sandboxes:
     async def _make(self, session_id: str, spec: Spec) -> Sandbox:
         slot = f"skiff-{session_id.split('_', 1)[1].lower()}"
         await self._store.put_sandbox(SandboxRow(session_id, slot, self._backend.name, "", "", "making"))
+        making = asyncio.create_task(self._create(session_id, spec, slot), name=f"create sandbox {session_id}")
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            # Broken off half way, a pooled one would be known to nobody: it is recorded first, then let go.
+            with suppress(SandboxError):
+                await (await making).close()
+            raise
+
+    async def _create(self, session_id: str, spec: Spec, slot: str) -> Sandbox:
         sandbox = await self._backend.create(spec.sandbox, slot)
         await self._settle(session_id, sandbox)
         return sandbox

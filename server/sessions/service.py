@@ -102,8 +102,8 @@ class Service:
 
     async def create_session(self, asked: NewSession) -> SessionView:
         """Make a session, and start on its task if it has one. The same `request_key` gives the same session."""
-        agent = await self._agent(asked.agent, asked.environment)
         environment = await self._environment(asked.environment)
+        agent = await self._agent(asked.agent, open_network=environments.reaches_out(environment))
         files = {clean(path): content for path, content in asked.files.items()}
         check_staged(files)
         defaults = self._defaults
@@ -249,12 +249,12 @@ class Service:
         if view.row.archived_at or view.state.status == "terminated":
             raise Conflict(f"Session {view.id} is archived: it can be read, but takes nothing new. Create another.")
 
-    async def _agent(self, asked: str | Mapping[str, Any] | None, environment: Any) -> Mapping[str, Any]:
+    async def _agent(self, asked: str | Mapping[str, Any] | None, *, open_network: bool) -> Mapping[str, Any]:
         if isinstance(asked, str):
             return await self._saved("agents", "agent", asked)
         model = (asked or {}).get("model") or self._defaults.model
         model_id = str(model.get("id", "") if isinstance(model, Mapping) else model)
-        web = self._defaults.web(model_id) and _opens_network(environment)
+        web = open_network and self._defaults.web(model_id)
         agent = agents.resolve(asked or {}, default_model=self._defaults.model, web=web)
         return await self._store.save("agents", agent, agents.digest(agent))
 
@@ -272,13 +272,6 @@ class Service:
                 f"No {noun} is saved as {name!r} (saved: {known}). Describe it inline, with a `name` to save it."
             )
         return found
-
-
-def _opens_network(environment: Any) -> bool:
-    """Whether the environment lets anything out; web tools are off by default where it does not."""
-    if not isinstance(environment, Mapping):
-        return isinstance(environment, str)
-    return bool(environment.get("network_access") or environment.get("network") not in (None, "none"))
 
 
 def _message(text: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sandbox.protocol import SandboxSpec
-from server.errors import NotSupported
+from server.errors import InvalidRequest, NotSupported
 from server.providers.anthropic import server_tool
 from server.sessions import environments
 from server.sessions.transcript import CACHE_MARK
@@ -55,7 +55,8 @@ def freeze(
 ) -> dict[str, Any]:
     """The spec as stored. `web` says whether the provider has web tools of its own.
 
-    Raises NotSupported when the agent names a web tool that this provider does not have.
+    Raises NotSupported when the agent names a web tool that this provider does not have, InvalidRequest when it could
+    reach nothing: a provider takes an empty list of domains for all of them.
     """
     names = toolset.enabled(agent["tools"])
     missing = [name for name in names if name in toolset.WEB and not web]
@@ -63,6 +64,12 @@ def freeze(
         raise NotSupported(
             f"agent.tools: {', '.join(missing)} needs a model provider with web tools of its own; this one has none."
             " Leave it out."
+        )
+    own = environment["skiff"]["network"]
+    if own == "limited" and not environments.reaches_out(environment) and (web_tools := set(names) & set(toolset.WEB)):
+        raise InvalidRequest(
+            f"agent.tools: {', '.join(sorted(web_tools))} can reach nothing, because the environment's network is"
+            " limited to no hosts. Give allowed_hosts, or leave it out."
         )
     tools = [_definition(name, environment) for name in names]
     if tools:

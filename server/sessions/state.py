@@ -182,8 +182,6 @@ def _idle(state: SessionState, event: StoredEvent) -> SessionState:
         moved,
         stop_reason=body.get("stop_reason"),
         owed=False,
-        failures=0,  # the next turn does not wait for what this one failed at
-        hopeless=False,
         activity="idle",
         active_since=None,
         active_seconds=round(active, 6),

@@ -7,6 +7,7 @@ It knows rows and JSON, not what an event means.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,11 +76,32 @@ def _event(row: Row) -> StoredEvent:
     )
 
 
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""What databases refuse in text: NUL, and halves of surrogate pairs. One would wedge a session for ever."""
+
+
+def _storable(value: Any) -> Any:
+    """The value with U+FFFD in the place of every unstorable character."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, Mapping):
+        return {_storable(key): _storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(item) for item in value]
+    return value
+
+
 def _json(value: Mapping[str, Any] | None) -> str | None:
-    """JSON without NUL characters: PostgreSQL refuses them in text, and one would wedge a session for ever."""
-    if value is None:
-        return None
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("\\u0000", "\\ufffd")
+    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _encoded(value: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, str | None]:
+    """The value as it will be read again, and its JSON."""
+    text = _json(value)
+    if text is None or not ("\\u0000" in text or _UNSTORABLE.search(text)):
+        return value, text
+    kept: Mapping[str, Any] = _storable(value)
+    return kept, _json(kept)
 
 
 class Store:
@@ -157,8 +179,8 @@ class Store:
                 {
                     "id": row.id,
                     "thread_id": row.thread_id,
-                    "title": row.title,
-                    "spec": _json(row.spec),
+                    "title": _storable(row.title),
+                    "spec": _encoded(row.spec)[1],
                     "attention": int(row.attention),
                     "created_at": row.created_at,
                 },
@@ -223,6 +245,7 @@ class Store:
 
         def work(cursor: Cursor) -> None:
             cursor.execute("DELETE FROM sessions WHERE id = :id", {"id": session_id})
+            cursor.execute("DELETE FROM request_keys WHERE scope = :id", {"id": session_id})
             cursor.execute("UPDATE sandboxes SET state = 'removing' WHERE session_id = :id", {"id": session_id})
 
         await self._database.write(work)
@@ -279,12 +302,15 @@ class Store:
     # --- sandboxes ---------------------------------------------------------------------------------------------------
 
     async def put_sandbox(self, row: SandboxRow) -> None:
+        """Store the row; an intent to remove the sandbox stays, whatever becomes of it meanwhile."""
+
         def work(cursor: Cursor) -> None:
             cursor.execute(
                 "INSERT INTO sandboxes (session_id, slot, backend, container, incarnation, state, updated_at)"
                 " VALUES (:session_id, :slot, :backend, :container, :incarnation, :state, :now)"
                 " ON CONFLICT (session_id) DO UPDATE SET slot = :slot, backend = :backend, container = :container,"
-                " incarnation = :incarnation, state = :state, updated_at = :now",
+                " incarnation = :incarnation, updated_at = :now,"
+                " state = CASE sandboxes.state WHEN 'removing' THEN 'removing' ELSE :state END",
                 {**row.__dict__, "now": now()},
             )
 
@@ -352,7 +378,13 @@ class Store:
             values = ":id, :name, :digest, :body, :now" + (", 1" if table == "agents" else "")
             cursor.execute(
                 f"INSERT INTO {table} ({columns}) VALUES ({values})",
-                {"id": body["id"], "name": body["name"], "digest": digest, "body": _json(body), "now": now()},
+                {
+                    "id": body["id"],
+                    "name": _storable(body["name"]),
+                    "digest": digest,
+                    "body": _encoded(body)[1],
+                    "now": now(),
+                },
             )
             return body
 
@@ -391,6 +423,7 @@ def _load(row: Row) -> Mapping[str, Any]:
 def _insert_events(cursor: Cursor, session_id: str, head: int, events: Sequence[NewEvent]) -> list[StoredEvent]:
     stored = []
     for seq, event in enumerate(events, head + 1):
+        (public, public_json), (private, private_json) = _encoded(event.public), _encoded(event.private)
         cursor.execute(
             "INSERT INTO events (session_id, seq, id, thread_id, type, public, private)"
             " VALUES (:session_id, :seq, :id, :thread_id, :type, :public, :private)",
@@ -400,11 +433,11 @@ def _insert_events(cursor: Cursor, session_id: str, head: int, events: Sequence[
                 "id": event.id,
                 "thread_id": event.thread_id,
                 "type": event.type,
-                "public": _json(event.public),
-                "private": _json(event.private),
+                "public": public_json,
+                "private": private_json,
             },
         )
-        stored.append(StoredEvent(seq, session_id, event.thread_id, event.id, event.type, event.public, event.private))
+        stored.append(StoredEvent(seq, session_id, event.thread_id, event.id, event.type, public, private))
     if head == 0 and events:
         cursor.execute("UPDATE sessions SET head = :head WHERE id = :id", {"head": len(events), "id": session_id})
     return stored
@@ -417,7 +450,7 @@ def _touch(cursor: Cursor, session_id: str, attention: bool | None, fold: Mappin
         params["attention"] = int(attention)
     if fold is not None:
         parts += ["fold = :fold", "fold_seq = :head"]
-        params["fold"] = _json(fold)
+        params["fold"] = _encoded(fold)[1]
     cursor.execute(f"UPDATE sessions SET {', '.join(parts)} WHERE id = :id", params)
 
 

@@ -34,8 +34,8 @@ def _text(result: Result) -> str:
     code = result.meta.get("exit_code")
     if isinstance(code, int) and code != 0:
         lines.append(f"[exit code {code}]")
-    if not lines:
-        return "(no output)"
+    if not any(line.strip() for line in lines):
+        return "(no output)"  # the model's API refuses blank texts
     return "\n".join(line.rstrip("\n") if index < len(lines) - 1 else line for index, line in enumerate(lines))
 
 

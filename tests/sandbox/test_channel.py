@@ -31,8 +31,10 @@ class Liar:
     async def write(self, data: bytes) -> None:
         for frame in self._decoder.feed(data):
             for reply in [Frame(HELLO)] if frame.type == "attach" else self._answer(frame):
-                stamped = reply if isinstance(reply, bytes) else wire.encode(
-                    Frame(reply.header, reply.body, reply.epoch or frame.epoch)
+                stamped = (
+                    reply
+                    if isinstance(reply, bytes)
+                    else wire.encode(Frame(reply.header, reply.body, reply.epoch or frame.epoch))
                 )
                 self._out.put_nowait(stamped)
 
@@ -104,7 +106,7 @@ def test_the_death_of_the_runner_fails_every_pending_call() -> None:
         async with asyncio.timeout(60), runner() as process, process.attached() as channel:
             calls = [asyncio.create_task(channel.call(wire.Call(str(n), Bash("sleep 9"), str(n)))) for n in range(3)]
             await channel.ping()
-            process.process.kill()
+            process.kill()
             for outcome in await asyncio.gather(*calls, return_exceptions=True):
                 assert isinstance(outcome, SandboxGone)
             with pytest.raises(SandboxGone):

@@ -134,7 +134,9 @@ def test_a_background_process_that_holds_the_output_does_not_hold_the_call() -> 
     with_hands(story)
 
 
-@pytest.mark.parametrize("command", ["while :; do :; done; touch after", "sleep 777; touch after", "wait_() { sleep 777; }; wait_"])
+@pytest.mark.parametrize(
+    "command", ["while :; do :; done; touch after", "sleep 777; touch after", "wait_() { sleep 777; }; wait_"]
+)
 def test_a_timeout_ends_the_whole_command_and_keeps_variables_and_older_jobs(command: str) -> None:
     async def story(hands: Hands) -> None:
         await hands.bash("x=kept; sleep 888 >/dev/null 2>&1 &")
@@ -164,7 +166,9 @@ def test_a_stuck_shell_is_replaced_in_its_directory_and_the_result_says_so() -> 
     with_hands(story)
 
 
-@pytest.mark.parametrize(("command", "code"), [("exit 3", 3), ("set -e; false", 1), ("exec sh -c 'exit 9'", 9), ("kill -9 $$", 137)])
+@pytest.mark.parametrize(
+    ("command", "code"), [("exit 3", 3), ("set -e; false", 1), ("exec sh -c 'exit 9'", 9), ("kill -9 $$", 137)]
+)
 def test_the_end_of_the_shell_is_a_result_and_a_new_one_stands_in_the_same_directory(command: str, code: int) -> None:
     async def story(hands: Hands) -> None:
         await hands.bash("mkdir here; cd here; sleep 888 >/dev/null 2>&1 &")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ def test_a_task_is_worked_on_in_the_sandbox_and_its_reply_and_files_come_back(st
         assert (view.state.status, reply(view)) == ("idle", "It printed 42")
         assert view.state.stop_reason == {"type": "end_turn"}
         assert (view.state.turns, view.state.tool_calls, view.state.requests) == (1, 2, 3)
-        assert sorted(await scene.names(view.id)) == ["given.txt", "hello.py"]
+        assert {"given.txt", "hello.py"} <= set(await scene.names(view.id))
         assert await scene.file(view.id, "given.txt") == "from outside"
         assert (await scene.types(view.id))[-1] == "session.status_idle"
 
@@ -41,12 +42,9 @@ def test_calls_of_one_answer_run_side_by_side_and_are_answered_in_their_order(st
             {"say": "Done."},
         )
         assert view.state.reply == "Done."
-        uses = [event["id"] for event in await scene.events(view.id, "agent.tool_use")]
-        done = [event["tool_use_id"] for event in await scene.events(view.id, "agent.tool_result")]
-        assert done[-1] == uses[0] and set(done) == set(uses)
         first, second, third = tool_results(scene.api.bodies[-1])
         assert first == "was not waited for"
-        assert "go" in second and "othing" in third
+        assert "/workspace/go" in second and "No files" in third
 
     stage.play(story)
 
@@ -54,7 +52,8 @@ def test_calls_of_one_answer_run_side_by_side_and_are_answered_in_their_order(st
 def test_a_message_sent_while_tools_run_is_steered_in_after_their_results(stage: Stage) -> None:
     async def story(scene: Scene) -> None:
         session = await scene.start(
-            call(bash("touch started; until [ -e on ]; do sleep 0.02; done; echo finished")), {"say": "I heard $LAST_USER"}
+            call(bash("until [ -e on ]; do sleep 0.02; done; echo finished")),
+            {"say": "I heard $LAST_USER"},
         )
         await scene.until(session, lambda event: event.type == "agent.tool_use")
         first = await scene.tell(session, say="Use metric units.")
@@ -70,7 +69,8 @@ def test_a_message_sent_while_tools_run_is_steered_in_after_their_results(stage:
         assert [block["text"] for block in steered] == ["Use metric units.", "And be brief."]
         assert len(scene.api.requests) == 2 and view.state.turns == 1
         assert view.state.reply is not None and "And be brief." in view.state.reply
-        assert await _places(scene, session) == ["user.message", "agent.tool_use", "agent.tool_result"] + 2 * ["user.message"]
+        around = ["user.message", "agent.tool_use", "agent.tool_result", "user.message", "user.message"]
+        assert await _places(scene, session) == around
 
     stage.play(story)
 
@@ -100,10 +100,10 @@ def test_prompts_grow_by_appending_and_cache_reads_grow_with_them(local: Stage) 
         for _ in range(3):
             view = await scene.again(view.id, call(bash("seq 1000")), {"say": "Counted again."})
             reads.append(view.state.usage.cache_read_input_tokens)
-        assert reads[0] > 0 and _grows([b - a for a, b in zip(reads, reads[1:], strict=False)])
+        assert reads[0] > 0 and _grows([b - a for a, b in pairwise(reads)])
 
         bodies = [_unmarked(body) for body in scene.api.bodies]
-        for before, after in zip(bodies, bodies[1:], strict=False):
+        for before, after in pairwise(bodies):
             assert (after["system"], after["tools"]) == (before["system"], before["tools"])
             assert after["messages"][: len(before["messages"])] == before["messages"]
         spans = await scene.events(view.id, "span.model_request_end")
@@ -114,7 +114,7 @@ def test_prompts_grow_by_appending_and_cache_reads_grow_with_them(local: Stage) 
 
 
 def _grows(numbers: list[int]) -> bool:
-    return all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
+    return all(a < b for a, b in pairwise(numbers))
 
 
 def _unmarked(value: Any) -> Any:
@@ -144,8 +144,8 @@ def test_a_request_key_asked_twice_makes_one_session_and_sends_one_message(local
 
 def test_a_session_deleted_while_it_works_takes_its_sandbox_along(stage: Stage) -> None:
     async def story(scene: Scene) -> None:
-        session = await scene.start(call(bash("touch started; sleep 1000")), {"say": "Never."})
-        await eventually_started(scene, session)
+        session = await scene.start(call(bash("echo yes > started; sleep 1000")), {"say": "Never."})
+        await scene.appears(session, "started")
         waiting = asyncio.create_task(scene.service.wait([session], "all", 50))
         with pytest.raises(Conflict, match="running"):
             await scene.service.delete_session(session, if_running="refuse")
@@ -160,12 +160,6 @@ def test_a_session_deleted_while_it_works_takes_its_sandbox_along(stage: Stage) 
     stage.play(story)
 
 
-async def eventually_started(scene: Scene, session: str) -> None:
-    await scene.until(session, lambda event: event.type == "private.dispatched")
-    while "started" not in await scene.names(session):
-        await asyncio.sleep(0.03)
-
-
 def test_a_session_deleted_while_its_sandbox_is_made_leaves_nothing(stage: Stage) -> None:
     async def story(scene: Scene) -> None:
         session = await scene.start(call(bash("true")), {"say": "Never."})
@@ -178,8 +172,9 @@ def test_a_session_deleted_while_its_sandbox_is_made_leaves_nothing(stage: Stage
 def test_twenty_sessions_at_once_keep_their_work_apart(stage: Stage) -> None:
     async def story(scene: Scene) -> None:
         numbers = range(20)
+        look = call(bash("echo $X; cat mine"))
         sessions = await asyncio.gather(
-            *(scene.start(call(bash(f"X={n}; echo $X > mine")), call(bash("echo $X; cat mine")), {"say": "$RESULT"}) for n in numbers)
+            *(scene.start(call(bash(f"X={n}; echo $X > mine")), look, {"say": "$RESULT"}) for n in numbers)
         )
         views = await scene.service.wait(sessions, "all", 60)
         assert [reply(view) for view in views] == [f"{n}\n{n}" for n in numbers]

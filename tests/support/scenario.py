@@ -57,11 +57,11 @@ def call(*calls: Step) -> Step:
 
 async def eventually(look: Callable[[], Awaitable[T]], what: str = "it") -> T:
     """What `look` finds, once it finds something true; bounded. For what nothing announces."""
-    async with asyncio.timeout(SECONDS) as limit:
-        while not (found := await look()):
-            await asyncio.sleep(POLL)
-    assert not limit.expired(), what
-    return found
+    for _ in range(int(SECONDS / POLL)):
+        if found := await look():
+            return found
+        await asyncio.sleep(POLL)
+    raise AssertionError(f"{what} never came")
 
 
 @dataclass
@@ -242,7 +242,8 @@ def docker(*arguments: str) -> str:
 
 def containers(folder: Path, *more: str) -> list[str]:
     """The ids of the installation's containers."""
-    return docker("ps", "-aq", "--no-trunc", "--filter", f"label={INSTALLATION}={installation_of(folder)}", *more).split()
+    label = f"label={INSTALLATION}={installation_of(folder)}"
+    return docker("ps", "-aq", "--no-trunc", "--filter", label, *more).split()
 
 
 def _clear_docker(installation: str) -> list[str]:

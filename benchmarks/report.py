@@ -1,0 +1,75 @@
+"""Rows for people (a table) and for later comparison (JSON).
+
+Above: `__main__`. Below: rich, and the folder of results, which git ignores.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.row import Figure, Row
+
+MARKS = {True: "[green]holds[/]", False: "[red]MISSED[/]", None: "–"}
+
+
+def show(console: Console, rows: Sequence[Row], left_out: Mapping[str, str]) -> None:
+    """Print the table, what was left out and why, and the notes."""
+    table = Table(title="Figures: medians (p95), each beside its other side in the same run", title_justify="left")
+    for heading in ("figure", "to hold", "ours", "floor", "ratio", "", "the floor is"):
+        table.add_column(heading, justify="right" if heading in ("ours", "floor", "ratio") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(
+            row.name,
+            _hold(row),
+            _figure(row.ours, row.unit),
+            _figure(row.floor, row.unit),
+            "–" if row.ratio is None else f"{row.ratio:.2f}",
+            MARKS[row.holds],
+            row.beside,
+        )
+    console.print(table)
+    for name, reason in left_out.items():
+        console.print(f"[yellow]left out:[/] {name}: {reason}")
+    for note in dict.fromkeys(f"{row.name}: {note}" for row in rows for note in row.notes):
+        console.print(f"[dim]{note}[/]", soft_wrap=True)
+
+
+def store(folder: Path, facts: Mapping[str, Any], rows: Sequence[Row], left_out: Mapping[str, str]) -> Path:
+    """Write `<date>.json`, beside those of earlier runs; returns its path."""
+    now = datetime.now(UTC)
+    body = {
+        "at": now.isoformat(timespec="seconds"),
+        "facts": dict(facts),
+        "rows": [_as_json(row) for row in rows],
+        "left_out": dict(left_out),
+    }
+    path = folder / f"{now:%Y-%m-%dT%H%M%SZ}.json"
+    path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return path
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    derived = {"ratio": row.ratio, "limit": row.limit, "holds": row.holds}
+    return {**asdict(row), "hold": row.hold.describe(row.unit) if row.hold else None, **derived}
+
+
+def _hold(row: Row) -> str:
+    if row.hold is None:
+        return "–"
+    words = row.hold.describe(row.unit)
+    return f"{words} = {row.limit:.3g}" if row.hold.times and row.limit is not None else words
+
+
+def _figure(value: Figure | None, unit: str) -> str:
+    if value is None:
+        return "–"
+    spread = f" ({value.p95:.3g})" if value.samples > 1 else ""
+    return f"{value.median:.3g}{spread} {unit}".rstrip()

@@ -1,0 +1,100 @@
+"""A tool round in a container: the end of one model answer → the next model request, with the log durable between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from anthropic import AsyncAnthropic
+
+from benchmarks import floor
+from benchmarks.bench import Bench, say
+from benchmarks.fake import Request, calls, script
+from benchmarks.row import Hold, Row, figure
+from benchmarks.skiff import container_of, quiet, session, skiff, turn
+from sandbox.docker.engine import Engine
+from server.app import App
+
+NEEDS_ENGINE = True
+POINTS = (10, 40, 100)
+"""Rounds of history."""
+AROUND = 4
+"""Rounds before and after a point that count to it."""
+EXECS = 5
+"""Of the engine, after each session."""
+TOOLS: Mapping[str, Mapping[str, Any]] = {"bash": {"command": "/bin/true"}, "read": {"file_path": "hello.txt"}}
+NOTES = ("≥ 8 × ahead of the Agent SDK is not measured: it is not installed here",)
+Samples = dict[tuple[str, int], list[float]]
+
+
+async def measure(bench: Bench) -> list[Row]:
+    """Sessions with bash and with read in turn; after each, the SDK's requests with the same bodies, and the engine's
+    own exec in the same container."""
+    ours: Samples = {(tool, point): [] for tool in TOOLS for point in POINTS}
+    bare: Samples = {(tool, point): [] for tool in TOOLS for point in POINTS}
+    execs: list[float] = []
+    engine = Engine()
+    async with skiff(bench) as app, floor.client() as sdk:
+        await quiet(app)
+        for number in range(bench.samples(5, 1)):
+            for tool in TOOLS:
+                say(f"rounds: {tool}, session {number + 1}")
+                session_id, log = await _work(bench, app, tool)
+                await _take(bench, sdk, tool, log, ours, bare)
+                container = container_of(app.settings.data_dir, session_id)
+                execs += [await _exec(engine, container) for _ in range(EXECS)]
+    await engine.close()
+    rows = [
+        Row(
+            f"tool round, {tool}, {point} rounds of history",
+            "ms",
+            figure(ours[tool, point]),
+            figure(bare[tool, point]),
+            "bare SDK at that history",
+            Hold(1, 4),
+            NOTES,
+        )
+        for tool in TOOLS
+        for point in POINTS
+    ]
+    alone = figure(execs)
+    return [*rows, Row("tool round, bash, 10 rounds", "ms", figure(ours["bash", 10]), alone, "the engine's exec alone")]
+
+
+async def _work(bench: Bench, app: App, tool: str) -> tuple[str, list[Request]]:
+    """A session that goes through all points; its id and its model requests."""
+    session_id = await session(app.service, files={"hello.txt": b"hello\n"})
+    await bench.fake.clear()
+    await turn(app.service, session_id, script(calls(max(POINTS) + AROUND + 1, tool, TOOLS[tool])))
+    log = await bench.fake.log()
+    _check(log[-1].body["messages"])
+    return session_id, log
+
+
+def _check(messages: Sequence[Mapping[str, Any]]) -> None:
+    """Raises RuntimeError when a call failed: a fast failure is not a fast tool."""
+    blocks = [block for message in messages if message["role"] == "user" for block in message["content"]]
+    failed = [block for block in blocks if block.get("is_error")]
+    if failed:
+        raise RuntimeError(f"a measured tool call failed: {failed[0]['content']}")
+
+
+async def _take(
+    bench: Bench, sdk: AsyncAnthropic, tool: str, log: Sequence[Request], ours: Samples, bare: Samples
+) -> None:
+    for point in POINTS:
+        near = range(point - AROUND, point + AROUND + 1)
+        ours[tool, point] += [(log[n].at - log[n - 1].answered) * 1000 for n in near]
+        bare[tool, point] += await floor.arrivals(sdk, bench.fake, [log[n].body for n in near])
+
+
+async def _exec(engine: Engine, container: str) -> float:
+    def work(client: Any) -> int:
+        made = client.exec_create(container, ["/bin/true"])
+        client.exec_start(made)
+        return int(client.exec_inspect(made)["ExitCode"])
+
+    began = time.monotonic()
+    await engine.call("run a command", work)
+    return (time.monotonic() - began) * 1000
