@@ -17,7 +17,7 @@ from rich.table import Table
 
 from benchmarks.row import Figure, Row
 
-MARKS = {True: "[green]holds[/]", False: "[red]MISSED[/]", None: "–"}
+MARKS = {True: "[green]holds[/]", False: "[red]MISSED[/]", None: "-"}
 
 
 def show(console: Console, rows: Sequence[Row], left_out: Mapping[str, str]) -> None:
@@ -31,7 +31,7 @@ def show(console: Console, rows: Sequence[Row], left_out: Mapping[str, str]) -> 
             _hold(row),
             _figure(row.ours, row.unit),
             _figure(row.floor, row.unit),
-            "–" if row.ratio is None else f"{row.ratio:.2f}",
+            "-" if row.ratio is None else f"{row.ratio:.2f}",
             MARKS[row.holds],
             row.beside,
         )
@@ -63,13 +63,13 @@ def _as_json(row: Row) -> dict[str, Any]:
 
 def _hold(row: Row) -> str:
     if row.hold is None:
-        return "–"
+        return "-"
     words = row.hold.describe(row.unit)
     return f"{words} = {row.limit:.3g}" if row.hold.times and row.limit is not None else words
 
 
 def _figure(value: Figure | None, unit: str) -> str:
     if value is None:
-        return "–"
+        return "-"
     spread = f" ({value.p95:.3g})" if value.samples > 1 else ""
     return f"{value.median:.3g}{spread} {unit}".rstrip()

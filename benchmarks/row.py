@@ -46,7 +46,7 @@ class Hold:
         """As "≤ floor + 5 ms"."""
         parts = []
         if self.times:
-            parts.append("floor" if self.times == 1 else f"floor × {self.times:g}")
+            parts.append("floor" if self.times == 1 else f"floor x {self.times:g}")
         if self.plus:
             parts.append(f"{self.plus:g} {unit}")
         return "≤ " + (" + ".join(parts) or "0")

@@ -15,7 +15,7 @@ import docker
 
 from benchmarks.bench import MODEL
 from server.app import running
-from server.settings import Settings
+from server.settings import Settings, load
 
 LOADED = (anthropic, docker)
 """Imported by the server on first need; `rows/startup.py` counts them, this process does not."""
@@ -25,7 +25,7 @@ AT_WORK = 64
 
 def settings(folder: str, sandbox: str) -> Settings:
     """Of the killed server, of the one after it, and of the door that watches both."""
-    return Settings(data_dir=folder, sandbox=sandbox, model=MODEL, pool=0, max_sessions_at_work=AT_WORK)
+    return load(data_dir=folder, sandbox=sandbox, model=MODEL, pool=0, max_sessions_at_work=AT_WORK)
 
 
 async def serve(folder: str, sandbox: str) -> None:

@@ -16,7 +16,7 @@ from benchmarks.bench import MODEL, Bench
 from sandbox.docker.backend import DockerBackend
 from server.app import App, running
 from server.sessions.service import NewSession, Service, SessionView
-from server.settings import Settings
+from server.settings import load
 
 TURN_SECONDS = 300.0
 """For the longest turn that is measured (a hundred rounds, one second when quiet)."""
@@ -26,7 +26,7 @@ TURN_SECONDS = 300.0
 async def skiff(bench: Bench, folder: Path | None = None, **flags: Any) -> AsyncIterator[App]:
     """A server in this process, its engine open, with no warm pool unless asked for; its sandboxes go at the end."""
     folder = folder or bench.folder()
-    settings = Settings(**{"data_dir": folder, "model": MODEL, "sandbox": bench.sandbox, "pool": 0, **flags})
+    settings = load(**{"data_dir": folder, "model": MODEL, "sandbox": bench.sandbox, "pool": 0, **flags})
     try:
         async with running(settings) as app:
             await app.role.backend()

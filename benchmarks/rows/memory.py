@@ -75,7 +75,8 @@ async def _sessions(bench: Bench) -> Row:
         await sweep(bench, folder)
     added = figure([(after - before) * 1024 / count])
     notes = (f"the mean over {count} sessions; p95 has no meaning here",)
-    return Row("memory: added per idle session", "KB", added, None, "nothing: the bound is absolute", Hold(plus=20), notes)
+    beside = "nothing: the bound is absolute"
+    return Row("memory: added per idle session", "KB", added, None, beside, Hold(plus=20), notes)
 
 
 async def _talk(client: Host) -> None:
@@ -85,8 +86,7 @@ async def _talk(client: Host) -> None:
 async def _settled(pid: int) -> float:
     """Resident memory in MB."""
     await asyncio.sleep(SETTLE_SECONDS)
-    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return int(fields["VmRSS"].split()[0]) / 1024
+    return _megabytes(f"/proc/{pid}/status", "VmRSS")
 
 
 # --- the sandboxes ---------------------------------------------------------------------------------------------------
@@ -152,5 +152,9 @@ async def _remove(engine: Engine, name: str) -> None:
 async def _available() -> float:
     """MB that the machine could still give."""
     await asyncio.sleep(SETTLE_SECONDS)
-    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    return int(fields["MemAvailable"].split()[0]) / 1024
+    return _megabytes("/proc/meminfo", "MemAvailable")
+
+
+def _megabytes(path: str, name: str) -> float:
+    fields = dict(line.split(":", 1) for line in Path(path).read_text("utf-8").splitlines())
+    return int(fields[name].split()[0]) / 1024

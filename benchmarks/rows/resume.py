@@ -11,7 +11,7 @@ import asyncio
 import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from benchmarks.row import Hold, Row, figure
 from benchmarks.served import settings
 from benchmarks.skiff import ended, session, sweep, turn
 from server.app import running
+from server.events import PRIVATE_DISPATCHED, StoredEvent
 from server.sessions.service import Service
 
 THINKING = 50
@@ -111,11 +112,19 @@ async def _occupy(bench: Bench, service: Service) -> tuple[list[str], list[str]]
     for one in working:
         await service.send_message(one, task)
     async with asyncio.timeout(PATIENCE):
-        for one in working:
-            while not any(call.incarnation for call in (await service.view(one)).state.calls):
-                await asyncio.sleep(0.02)
+        await asyncio.gather(*(_dispatched(service, one) for one in working))
     await asyncio.sleep(0.3)  # they are on their way to the shells; now they are there
     return thinking, working
+
+
+async def _dispatched(service: Service, session_id: str) -> None:
+    """Return when the session's second call (the first one only warmed its sandbox) is on its way."""
+    seen = 0
+    async with aclosing(service.follow(session_id)) as log:  # type: ignore[type-var]
+        async for event in log:
+            seen += isinstance(event, StoredEvent) and event.type == PRIVATE_DISPATCHED
+            if seen == 2:
+                return
 
 
 def _by_session(log: Sequence[Request]) -> dict[str, Request]:
@@ -129,9 +138,11 @@ def _by_session(log: Sequence[Request]) -> dict[str, Request]:
 async def _until(bench: Bench, condition: Callable[[list[Request]], bool]) -> list[Request]:
     """The double's log once it fulfils the condition. Asked rarely, because answering costs the double time."""
     async with asyncio.timeout(PATIENCE):
-        while not condition(log := await bench.fake.log()):
+        while True:
+            log = await bench.fake.log()
+            if condition(log):
+                return log
             await asyncio.sleep(1.0)
-    return log
 
 
 async def _bare(bench: Bench, bodies: Sequence[Mapping[str, Any]]) -> float:

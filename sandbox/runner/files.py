@@ -12,7 +12,8 @@ from typing import Any, Callable, Dict
 from sandbox.runner import editing, reading, search
 from sandbox.runner import workspace as inside
 from sandbox.runner.replies import Refused, Reply, explain, failed
-from sandbox.wire import Edit, Fetch, Glob, Grep, List_, Put, Read, Write
+from sandbox.runner.usage import usage
+from sandbox.wire import Edit, Fetch, Glob, Grep, List_, Put, Read, Usage, Write
 
 _TYPES = {
     "str": (str,),
@@ -64,6 +65,7 @@ _VERBS: Dict[type, Callable[[Any, str], Reply]] = {
     Grep: search.grep,
     List_: inside.list_folder,
     Fetch: inside.fetch,
+    Usage: lambda operation, workspace: usage(workspace),
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from sandbox.runner import editing, reading
 from sandbox.runner.files import perform
-from sandbox.wire import Bash, Edit, Fetch, List_, Put, Read, Write
+from sandbox.wire import Bash, Edit, Fetch, List_, Put, Read, Usage, Write
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 100
 
@@ -419,3 +419,15 @@ def test_put_sets_the_mode_and_replaces_atomically(tmp_path: Path) -> None:
     assert (tmp_path / "a/run.sh").stat().st_mode & 0o777 == 0o700
     assert os.listdir(tmp_path / "a") == ["run.sh"]
     assert "mode" in bad(tmp_path, Put("a/run.sh", mode=0o4755), b"x")
+
+
+def test_usage_counts_allocated_bytes_once_and_follows_no_link(tmp_path: Path) -> None:
+    before = perform(Usage(), b"", str(tmp_path))[2]["bytes"]
+    (tmp_path / "a").write_bytes(b"x" * 100_000)
+    (tmp_path / "b").hardlink_to(tmp_path / "a")
+    (tmp_path / "out").symlink_to("/usr")
+    (tmp_path / "folder").mkdir()
+    ok, body, meta = perform(Usage(), b"", str(tmp_path))
+    assert ok and body == b""
+    assert meta["files"] == 3
+    assert 100_000 <= meta["bytes"] - before < 200_000

@@ -43,11 +43,21 @@ def message(state: SessionState, seconds: float, name: str = "") -> str:
 
     `name` goes ahead where several sessions are waited for.
     """
-    where = f"turn {state.turns}" + (f", call {state.tool_calls}" if state.tool_calls else "")
+    where = f"turn {state.turns + _queued(state)}" + (f", call {state.tool_calls}" if state.tool_calls else "")
     age = f" ({seconds:.0f} s)" if seconds >= 1 else ""
     start = f"{name}: " if name else ""
-    line = f"{start}{where}: {' '.join((state.activity or 'queued').split())}"
+    line = f"{start}{where}: {' '.join(activity(state).split())}"
     return line[: MAX_MESSAGE - len(age)] + age
+
+
+def activity(state: SessionState) -> str:
+    """What the agent does now, or did last."""
+    return "queued" if _queued(state) else state.activity or "idle"
+
+
+def _queued(state: SessionState) -> bool:
+    """Whether a turn is about to start."""
+    return state.status == "idle" and bool(state.queue)
 
 
 def pause(since_last: float | None, news: bool) -> float:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypeIs
 
 from server.doors.mcp.brevity import head_and_tail
+from server.doors.mcp.progress import activity
 
 if TYPE_CHECKING:
     from server.sessions.service import SessionView
@@ -156,7 +157,7 @@ def summary(view: SessionView) -> SessionSummary:
         session_id=view.id,
         title=view.row.title,
         status=status(view),
-        activity=state.activity or "idle",
+        activity=activity(state),
         turns=state.turns,
         cost_usd=_dollars(state),
         cursor=state.seq,
@@ -176,7 +177,7 @@ def session(view: SessionView, budget: int, reply_number: int | None = None) -> 
         stop_reason=_stop(state),
         reply=None if state.reply is None else head_and_tail(state.reply, budget, _pointer(view.id, reply_number)),
         error=_error(state),
-        activity=state.activity or "idle",
+        activity=activity(state),
         next=next_words(view),
         turns=state.turns,
         tool_calls=state.tool_calls,
@@ -212,7 +213,7 @@ def next_words(view: SessionView) -> str:
     match status(view):
         case "running":
             return (
-                f"Still working ({state.activity or 'starting'}). Call wait(session_ids=[{view.id!r}]) for the result;"
+                f"Still working ({activity(state)}). Call wait(session_ids=[{view.id!r}]) for the result;"
                 " the work goes on meanwhile, so do other useful work first if you have any."
             )
         case "archived" | "failed":
