@@ -28,6 +28,8 @@ GROUPS: Mapping[str, ModuleType] = {
     "memory": memory,
     "resume": resume,
 }
+WIDTH = 150
+"""Columns of the table where the output is no terminal, or a narrow one: wrapped lines read worse than long ones."""
 PARTLY = {
     "memory": "memory of a live sandbox",
     "resume": "sessions that are killed while they run a command",
@@ -51,6 +53,7 @@ def main() -> None:
     with opened(asked.quick, engine) as bench:
         rows, left_out = measure(bench, asked.groups or list(GROUPS), why)
     console = Console(highlight=False)
+    console.width = max(console.width, WIDTH)
     report.show(console, rows, left_out)
     console.print(f"stored: {report.store(RESULTS, about, rows, left_out).relative_to(RESULTS.parents[1])}")
 

@@ -19,7 +19,7 @@ from server.doors.mcp.door import Door
 from server.doors.mcp.tools import every
 from server.doors.mcp.tools.tool import LATER as LATER_ARGUMENTS
 from server.sessions import agents, environments
-from server.settings import DEFAULT_MODEL, Settings
+from server.settings import DEFAULT_MODEL, Settings, load
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -99,7 +99,7 @@ def test_the_settings_example_is_obeyed(tmp_path: Path, monkeypatch: pytest.Monk
     (example,) = [code for _, code in _fences(_section(README, "Settings")) if code.startswith("# skiff.toml")]
     (tmp_path / "skiff.toml").write_text(example)
     monkeypatch.delenv("SKIFF_CONFIG", raising=False)
-    given = {key: getattr(Settings(data_dir=tmp_path), key) for key in tomllib.loads(example)}
+    given = {key: getattr(load(data_dir=tmp_path), key) for key in tomllib.loads(example)}
     assert given == tomllib.loads(example)
 
 
@@ -142,7 +142,8 @@ def test_the_picture_of_the_house_is_true() -> None:
 
 
 def test_no_file_names_a_registry_or_a_path_of_somebodys_machine() -> None:
-    hosts = re.compile(r"(?<![\w.-])(?:%s)(?![\w-])" % "|".join(re.escape(".".join(parts)) for parts in REGISTRIES))
+    names = "|".join(re.escape(".".join(parts)) for parts in REGISTRIES)
+    hosts = re.compile(rf"(?<![\w.-])(?:{names})(?![\w-])")
     found = []
     for path, text in _tracked():
         for number, line in enumerate(text.splitlines(), 1):
@@ -167,7 +168,11 @@ def commands() -> Iterator[str]:
         for command in group.registered_commands:
             assert command.callback is not None
             yield f"{prefix} {command.name or command.callback.__name__}"
-        groups += [(f"{prefix} {below.name}", below.typer_instance) for below in group.registered_groups if below.typer_instance]
+        groups += [
+            (f"{prefix} {below.name}", below.typer_instance)
+            for below in group.registered_groups
+            if below.typer_instance
+        ]
 
 
 async def _no_service() -> Any:
@@ -223,7 +228,10 @@ def _house() -> Iterator[tuple[str, list[str]]]:
 def _tracked() -> Iterator[tuple[str, str]]:
     """The text files under version control, the new ones too; nothing to say where there is no repository."""
     listing = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     if listing.returncode:
         pytest.skip("not a git checkout")

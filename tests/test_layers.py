@@ -58,10 +58,11 @@ PURE = (
     "server.sessions.usage",
     "server.tools.render",
 )
-EFFECTS = frozenset(
-    "anyio asyncio concurrent ctypes fcntl logging multiprocessing os pathlib queue random secrets select selectors"
-    " shutil signal socket sqlite3 ssl subprocess tempfile threading time urllib".split()
-)
+EFFECTS = frozenset({
+    "anyio", "asyncio", "concurrent", "ctypes", "fcntl", "logging", "multiprocessing", "os", "pathlib", "queue",
+    "random", "secrets", "select", "selectors", "shutil", "signal", "socket", "sqlite3", "ssl", "subprocess",
+    "tempfile", "threading", "time", "urllib",
+})  # fmt: skip
 """What a pure module has no use for: the clock, chance, files, sockets, processes, the event loop."""
 
 
@@ -90,7 +91,12 @@ def test_nothing_imports_a_door_but_the_commands_that_open_it() -> None:
 
 def test_a_door_reaches_the_engine_through_the_use_cases_alone() -> None:
     beneath = ("server.store", "server.providers", "server.engine", "server.backends", "server.app", "sandbox")
-    machinery = ("server.sessions.loop", "server.sessions.supervisor", "server.sessions.sandboxes", "server.sessions.log")
+    machinery = (
+        "server.sessions.loop",
+        "server.sessions.supervisor",
+        "server.sessions.sandboxes",
+        "server.sessions.log",
+    )
     found = [
         each
         for each in imports()

@@ -27,6 +27,9 @@ TALKER = {"name": "talker", "tools": []}
 """An agent without tools: its sessions have no sandbox, so that only the session itself is counted."""
 SETTLE_SECONDS = 3.0
 """For what was started to have touched its memory, and for what ended to have given it back."""
+LOOKS = 15
+AGREE_MB = 4.0
+"""A fifth of a megabyte for each sandbox: less than the figure is quoted to."""
 
 
 async def measure(bench: Bench) -> list[Row]:
@@ -150,9 +153,14 @@ async def _remove(engine: Engine, name: str) -> None:
 
 
 async def _available() -> float:
-    """MB that the machine could still give."""
-    await asyncio.sleep(SETTLE_SECONDS)
-    return _megabytes("/proc/meminfo", "MemAvailable")
+    """MB that the machine could still give, once three looks in a row agree; the last look, where they never do."""
+    looks = [_megabytes("/proc/meminfo", "MemAvailable")]
+    while len(looks) < LOOKS:
+        await asyncio.sleep(SETTLE_SECONDS / 2)
+        looks.append(_megabytes("/proc/meminfo", "MemAvailable"))
+        if len(looks) > 3 and max(looks[-3:]) - min(looks[-3:]) < AGREE_MB:
+            break
+    return looks[-1]
 
 
 def _megabytes(path: str, name: str) -> float:

@@ -78,7 +78,7 @@ async def _crash(bench: Bench, folder: Path) -> tuple[float, int, list[Mapping[s
         took = (max(request.at for request in back.values()) - opened) * 1000 / len(back)
         async with running(settings(str(folder), bench.sandbox)) as app:
             views = await ended(app.service, working) if working else []
-            failed = sum(view.state.reply != "ran" for view in views)
+            failed = sum((view.state.reply or "").split() != ["ran"] for view in views)
             for session_id in (*thinking, *working):
                 await app.service.delete_session(session_id, if_running="interrupt")
     return took, failed, [request.body for request in back.values()]

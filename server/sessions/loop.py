@@ -310,7 +310,7 @@ class Loop:
             await self._append(new)
 
     def _result(self, call: OpenCall, content: Content | list[Any], *, is_error: bool) -> NewEvent:
-        news = [events.text(f"[{line}]") for line in self._means.sandboxes.take_news(self._id)]
+        news = [events.text(f"[{line}]\n") for line in self._means.sandboxes.take_news(self._id)]
         return events.tool_result(self._thread, call.id, [*news, *content], is_error=is_error)
 
 

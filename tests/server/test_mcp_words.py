@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,7 @@ def test_progress_grows_with_every_telling_and_is_the_event_number_where_that_is
         last = progress.value_after(last, number)
         values.append(last)
     assert values == [5, 5.01, 5.02, 9, 9.01, 10, 10.01]
-    assert all(a < b for a, b in zip(values, values[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(values))
 
 
 def test_a_progress_message_says_turn_call_activity_and_time() -> None:

@@ -12,7 +12,7 @@ from mcp.server import MCPServer
 
 from server.app import App, running
 from server.doors.mcp.server import build
-from server.settings import Settings
+from server.settings import load
 
 NO_TOOLS: dict[str, Any] = {"tools": []}
 """An agent that needs no sandbox."""
@@ -34,10 +34,11 @@ test_key.__test__ = False  # type: ignore[attr-defined]
 @asynccontextmanager
 async def opened(folder: Path, **options: Any) -> AsyncIterator[tuple[MCPServer[Any], App]]:
     """The door and the application behind it; `options` go to `build`."""
-    settings = Settings(data_dir=folder, sandbox="local", model="scripted", pool=0)
+    settings = load(data_dir=folder, sandbox="local", model="scripted", pool=0)
     async with running(settings) as app:
 
         async def service() -> Any:
             return app.service
 
+        await app.role.backend()  # the engine is there: a test that ends early must not stop it half started
         yield build(service, test_key, **options), app

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 FRAME = 3_000
 """Bytes of a session's result beside its reply: at most half of it the title and the error, which are bounded."""
-LEAST = 400
+BRIEF_FRAME = 800
+"""The same where several sessions share the budget, and each says less of what to do next."""
+LEAST = 150
 """Bytes of a reply that are shown even where many sessions share the budget."""
 
 
@@ -33,8 +35,10 @@ async def session(service: Service, view: SessionView, budget: int) -> results.S
 
 async def sessions(service: Service, views: Sequence[SessionView], budget: int) -> results.WaitResult:
     """Several sessions, sharing the budget."""
-    share = budget // max(1, len(views))
-    return results.waited([await session(service, view, share) for view in views])
+    if len(views) == 1:
+        return results.waited([await session(service, views[0], budget - FRAME)])
+    room = max(LEAST, budget // len(views) - BRIEF_FRAME)
+    return results.waited([results.session(view, room, brief=True) for view in views])
 
 
 def as_tool_result(answer: BaseModel) -> CallToolResult:

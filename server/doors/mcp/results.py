@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from server.sessions.state import SessionState
     from server.sessions.workspace import File, Folder
 
+MAX_ERROR = 1_000
+"""Bytes of an error: providers' messages are a sentence or two, but some quote the request."""
+
 Status = Literal["running", "idle", "needs_approval", "needs_input", "failed", "archived"]
 
 
@@ -165,20 +168,27 @@ def summary(view: SessionView) -> SessionSummary:
     )
 
 
-def session(view: SessionView, budget: int, reply_number: int | None = None) -> SessionResult:
-    """The session in full; the reply is held to `budget` bytes, with a pointer to the event that it stands in."""
+def session(
+    view: SessionView, budget: int, reply_number: int | None = None, *, brief: bool = False
+) -> SessionResult:
+    """The session in full; the reply is held to `budget` bytes, with a pointer to the event that it stands in.
+
+    `brief`, for one of many: it points to get_session for the rest, and for what to do next.
+    """
     state = view.state
     usage = state.usage
+    pointer = "get_session shows more" if brief else _pointer(view.id, reply_number)
+    error = _error(state)
     return SessionResult(
         session_id=view.id,
         title=view.row.title,
         model=view.spec.model,
         status=status(view),
         stop_reason=_stop(state),
-        reply=None if state.reply is None else head_and_tail(state.reply, budget, _pointer(view.id, reply_number)),
-        error=_error(state),
+        reply=None if state.reply is None else head_and_tail(state.reply, budget, pointer),
+        error=None if error is None else head_and_tail(error, min(budget, MAX_ERROR), "read_transcript shows it all"),
         activity=activity(state),
-        next=next_words(view),
+        next=_brief_words(view) if brief else next_words(view),
         turns=state.turns,
         tool_calls=state.tool_calls,
         usage=TokenUsage(
@@ -197,7 +207,7 @@ def waited(sessions: list[SessionResult]) -> WaitResult:
     """The sessions that were waited for."""
     running = [one.session_id for one in sessions if one.status == "running"]
     if not running:
-        words = "All of them rest. Their replies are here; each session's `next` says how to go on with it."
+        words = "All of them rest, and their replies are here. send_message(session_id, message) goes on with one."
     else:
         words = (
             f"{len(sessions) - len(running)} of {len(sessions)} rest. For the others call"
@@ -231,6 +241,13 @@ def next_words(view: SessionView) -> str:
         f"The turn ended early ({_stop(state)}). send_message({key}, message=...) tries again; files and history are"
         " kept."
     )
+
+
+def _brief_words(view: SessionView) -> str:
+    """The same for one of many sessions."""
+    if status(view) == "running":
+        return "Still working: wait for it again later."
+    return "get_session says how to go on."
 
 
 def _stop(state: SessionState) -> str | None:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from server.doors.mcp.progress import message, pause, value_after
+from server.doors.mcp.progress import activity, message, pause, value_after
 
 if TYPE_CHECKING:
     from server.sessions.service import Service, SessionView
@@ -48,23 +48,24 @@ async def wait(
     service: Service, session_ids: Sequence[str], mode: Literal["any", "all"], seconds: float, tell: Tell
 ) -> list[SessionView]:
     """`Service.wait`, telling progress. Raises NotFound."""
-    teller = _Teller(tell, several=len(session_ids) > 1)
+    teller = _Teller(service, session_ids, tell)
+    waiting = asyncio.create_task(service.wait(session_ids, mode, seconds, teller.news))
     telling = asyncio.create_task(teller.run())
     try:
-        for session_id in session_ids:
-            teller.news(await service.view(session_id))
-        return await service.wait(session_ids, mode, seconds, teller.news)
+        return await waiting
     finally:
+        waiting.cancel()
         telling.cancel()
-        await asyncio.wait({telling})
+        await asyncio.wait({waiting, telling})
 
 
 class _Teller:
     """Turns news of sessions into progress notifications, neither too many nor too few."""
 
-    def __init__(self, tell: Tell, *, several: bool) -> None:
+    def __init__(self, service: Service, session_ids: Sequence[str], tell: Tell) -> None:
+        self._service = service
+        self._ids = session_ids
         self._tell = tell
-        self._several = several
         self._views: dict[str, SessionView] = {}
         self._newest: SessionView | None = None
         self._activity_since = time.monotonic()
@@ -73,7 +74,10 @@ class _Teller:
 
     def news(self, view: SessionView) -> None:
         """This is how the session stands now."""
-        if self._newest is None or view.state.activity != self._newest.state.activity:
+        known = self._views.get(view.id)
+        if known is not None and known.state.seq >= view.state.seq:
+            return
+        if self._newest is None or activity(view.state) != activity(self._newest.state):
             self._activity_since = time.monotonic()
         self._views[view.id] = self._newest = view
         self._fresh.set()
@@ -81,20 +85,25 @@ class _Teller:
     async def run(self) -> None:
         """Tell, for ever. A host that does not listen any more ends it."""
         told: float | None = None
-        await self._fresh.wait()
-        while True:
-            since = None if told is None else time.monotonic() - told
-            due = pause(since, self._fresh.is_set())
-            if due:
-                await self._sleep(due)
-                continue
-            self._fresh.clear()
-            try:
+        try:
+            while True:
+                since = None if told is None else time.monotonic() - told
+                due = pause(since, self._fresh.is_set())
+                if due:
+                    await self._sleep(due)
+                    continue
+                if not self._fresh.is_set():
+                    await self._look()
+                self._fresh.clear()
                 await self._tell_newest()
-            except Exception as error:  # a closed connection has as many names as there are transports
-                logger.debug("progress could not be told: %s: %s", type(error).__name__, error)
-                return
-            told = time.monotonic()
+                told = time.monotonic()
+        except Exception as error:  # a closed connection has as many names as there are transports
+            logger.debug("no more progress is told: %s: %s", type(error).__name__, error)
+
+    async def _look(self) -> None:
+        """See how the sessions stand: at the beginning, and when they have been silent."""
+        for session_id in self._ids:
+            self.news(await self._service.view(session_id))
 
     async def _sleep(self, seconds: float) -> None:
         if self._fresh.is_set():
@@ -104,9 +113,9 @@ class _Teller:
                 await asyncio.wait_for(self._fresh.wait(), seconds)
 
     async def _tell_newest(self) -> None:
-        assert self._newest is not None
+        assert self._newest is not None  # there is at least one session, and it was looked at
         number = sum(view.state.seq for view in self._views.values())
         self._value = value_after(self._value, number)
-        name = (self._newest.row.title or self._newest.id)[:40] if self._several else ""
+        name = (self._newest.row.title or self._newest.id)[:40] if len(self._ids) > 1 else ""
         seconds = time.monotonic() - self._activity_since
         await self._tell(self._value, None, message(self._newest.state, seconds, name))

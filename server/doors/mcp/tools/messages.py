@@ -29,7 +29,7 @@ SessionIds = Annotated[
     BeforeValidator(_as_list),
     Field(min_length=1, max_length=20, description="The sessions to wait for, 1 to 20"),
 ]
-"""At most 20: each still gets a readable share of the result's bytes."""
+"""At most 20: each still gets a readable share of the result's bytes (see `answers`)."""
 
 
 class MessageTools:

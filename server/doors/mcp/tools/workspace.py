@@ -100,7 +100,8 @@ def folder(session_id: str, found: Folder, after: str, budget: int) -> Workspace
         used += weight({"name": entry.name, "type": entry.type, "size": entry.size}) + 2
         if entries and used > budget:
             break
-        entries.append(FolderEntry(name=entry.name, type=entry.type, size=entry.size))
+        size = entry.size if entry.type == "file" else None
+        entries.append(FolderEntry(name=entry.name, type=entry.type, size=size))
     following = found.next if len(entries) == len(pending) else entries[-1].name
     words = f"read_workspace(session_id={session_id!r}, path=...) opens an entry (paths are relative to the workspace)."
     if following is not None:

@@ -1,0 +1,215 @@
+"""The fold of a session's log: every step of the table, and random lives of a session."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from server import events
+from server.sessions.decide import AskModel, CloseRequest, Interrupt, RunTools, Stop
+from server.sessions.state import (
+    TRANSITIONS,
+    IllegalTransition,
+    SessionState,
+    dump,
+    fold,
+    load,
+    seconds_between,
+)
+from tests.support.drive import Driven
+from tests.support.factories import THREAD, LogBuilder, call, say
+
+STATUS = {
+    "running": events.turn_started(THREAD, "a")[:1],
+    "rescheduling": events.turn_rescheduled(THREAD, "a")[1:],
+    "idle": events.turn_ended(THREAD, "a", {"type": "end_turn"}, {})[2:],
+    "terminated": events.terminated(THREAD, "a")[1:],
+}
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(TRANSITIONS, TRANSITIONS)))
+def test_a_status_follows_another_as_the_table_says_and_not_otherwise(before: str, after: str) -> None:
+    log = LogBuilder()
+    log.add(STATUS[after])
+    state = SessionState(status=before)
+    if after == before or after in TRANSITIONS[before]:
+        assert fold(state, log.events).status == after
+    else:
+        with pytest.raises(IllegalTransition, match=f"status_.*number 1.*while {before}"):
+            fold(state, log.events)
+
+
+def test_events_that_were_folded_already_change_nothing() -> None:
+    log = LogBuilder()
+    log.ask(log.message("hi"), turn=True)
+    state = fold(SessionState(), log.events)
+    assert fold(state, log.events) == state
+
+
+def test_folding_leaves_the_given_state_as_it_is() -> None:
+    log = LogBuilder()
+    start = log.ask(log.message("hi"), turn=True)
+    before = fold(SessionState(), log.events)
+    kept = json.dumps(dump(before))
+    log.answer(start, say("a"), call("toolu_1"), stop="tool_use")
+    fold(before, log.events)
+    assert json.dumps(dump(before)) == kept
+
+
+def test_a_turn_counts_what_it_did() -> None:
+    log = LogBuilder()
+    start = log.ask(log.message("hi"), turn=True)
+    found = log.answer(start, say("I look."), call("toolu_1"), call("toolu_2", "nothing"), stop="tool_use")
+    for known in found.calls:
+        log.result(known.id)
+    log.answer(log.ask(), say("Done."))
+    state = fold(SessionState(), log.events)
+    assert (state.turns, state.requests, state.tool_calls, state.reply) == (1, 2, 2, "Done.")
+    assert (state.usage.input_tokens, state.usage.output_tokens) == (6, 10)
+    assert state.usage.cost_usd is None, "an unknown price makes the whole cost unknown"
+    assert not state.owed
+
+
+def test_the_reply_is_the_last_answers_whole_text_even_in_many_blocks() -> None:
+    log = LogBuilder()
+    start = log.ask(log.message("hi"), turn=True)
+    log.answer(start, say("First."), call("toolu_1"), stop="tool_use")
+    log.result(fold(SessionState(), log.events).calls[0].id)
+    search = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
+    log.answer(log.ask(), say("I search."), search, say("It is "), say("so."))
+    assert fold(SessionState(), log.events).reply == "It is so."
+
+
+def test_an_interrupt_that_is_delivered_with_a_message_leaves_no_debt() -> None:
+    log = LogBuilder()
+    message, stop = log.message("hi"), log.add(events.user_interrupt(THREAD))[0].id
+    log.add(events.delivered(THREAD, [message, stop]))
+    state = fold(SessionState(), log.events)
+    assert not state.owed
+    assert not state.queue
+
+
+def test_the_activity_says_in_a_few_words_what_happens() -> None:
+    log = LogBuilder()
+    start = log.ask(log.message("hi"), turn=True)
+    assert fold(SessionState(), log.events).activity == "thinking"
+    log.answer(start, call("toolu_1", command="  make test\nsecond line"), stop="tool_use")
+    assert fold(SessionState(), log.events).activity == "bash: make test"
+
+
+def test_time_at_work_counts_from_running_to_idle_and_never_backwards() -> None:
+    early, late = "2026-01-01T00:00:00.000000Z", "2026-01-01T00:00:02.500000Z"
+    assert seconds_between(early, late) == 2.5
+    assert seconds_between(late, early) == 0.0
+    assert seconds_between(None, late) == 0.0
+
+
+@pytest.mark.parametrize("wrong", [{"surprise": 1}, {"calls": [{"surprise": 1}]}])
+def test_a_cached_state_of_another_version_is_a_type_error(wrong: dict[str, object]) -> None:
+    with pytest.raises(TypeError):
+        load({**dump(SessionState()), **wrong})
+
+
+# --- random lives ----------------------------------------------------------------------------------------------------
+
+texts = st.sampled_from(["hi", "go on", "ä\u2028😀"])
+
+
+class Life(RuleBasedStateMachine):
+    """Inputs at any time, a model that answers or fails, tools that answer in any order, crashes anywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.session = Driven()
+
+    @rule(text=texts)
+    def send(self, text: str) -> None:
+        self.session.append(events.user_message(THREAD, [events.text(text)]))
+
+    @rule()
+    def send_interrupt(self) -> None:
+        self.session.append(events.user_interrupt(THREAD))
+
+    @rule()
+    def crash(self) -> None:
+        self.session.crash()
+
+    @precondition(lambda self: isinstance(self.session.work, CloseRequest))
+    @rule()
+    def close_request(self) -> None:
+        self.session.close_request()
+
+    @precondition(lambda self: isinstance(self.session.work, Interrupt))
+    @rule()
+    def interrupt(self) -> None:
+        self.session.interrupt()
+        assert self.session.state.status == "idle"
+        assert not self.session.state.owed
+
+    @precondition(lambda self: isinstance(self.session.work, Stop))
+    @rule()
+    def stop(self) -> None:
+        self.session.stop()
+
+    @precondition(lambda self: isinstance(self.session.work, AskModel))
+    @rule(
+        outcome=st.sampled_from(["say", "nothing", "refuse", "cut off", "fail", "fail for good", "lost", "call"]),
+        calls=st.integers(1, 3),
+        meanwhile=st.lists(st.sampled_from(["message", "interrupt"]), max_size=2),
+    )
+    def ask(self, outcome: str, calls: int, meanwhile: list[str]) -> None:
+        session = self.session
+        start = session.begin_request()
+        for what in meanwhile:
+            self.send("meanwhile") if what == "message" else self.send_interrupt()
+        asked = session.calls_of(calls)
+        match outcome:
+            case "say":
+                session.answer(start, say("ok"), stop="end_turn")
+            case "nothing":
+                session.answer(start, say(" \n"), stop="end_turn")
+            case "refuse":
+                session.answer(start, say("no"), asked[0], stop="refusal")
+            case "cut off":
+                session.answer(start, say("and"), *asked, stop="max_tokens")
+            case "fail":
+                session.fail(start, retryable=True)
+            case "fail for good":
+                session.fail(start, retryable=False)
+            case "call":
+                session.answer(start, say("I do"), *asked, stop="tool_use")
+            case "lost":
+                session.crash()
+                assert isinstance(session.work, CloseRequest)
+
+    @precondition(lambda self: isinstance(self.session.work, RunTools))
+    @rule(at=st.integers(0, 2), life=st.sampled_from(["one", "two"]))
+    def dispatch(self, at: int, life: str) -> None:
+        calls = self.session.state.calls
+        chosen = calls[at % len(calls)].id
+        self.session.append(events.dispatched(THREAD, chosen, life))
+        assert {known.id: known.incarnation for known in self.session.state.calls}[chosen] == life
+
+    @precondition(lambda self: isinstance(self.session.work, RunTools))
+    @rule(at=st.integers(0, 2))
+    def result(self, at: int) -> None:
+        self.session.result(at)
+
+    @invariant()
+    def what_is_always_true(self) -> None:
+        self.session.check()
+
+    def teardown(self) -> None:
+        self.session.settle()
+        self.session.crash()
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)

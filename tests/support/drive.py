@@ -1,0 +1,211 @@
+"""A session driven without clock, network or sandbox: `decide` says what to do, chance says how it ends.
+
+It appends what the loop appends, through the same constructors, and checks at every step what is always true of a log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from server import events
+from server.events import NewEvent, StoredEvent
+from server.providers import Block, ModelUsage
+from server.providers.scripted.validation import refusal
+from server.sessions.answer import wire_usage
+from server.sessions.decide import AskModel, CloseRequest, Interrupt, Limits, Rest, RunTools, Stop, Work, next_work
+from server.sessions.state import SessionState, dump, fold, load
+from server.sessions.transcript import Transcript
+from server.sessions.usage import session_usage
+from tests.support.factories import THREAD, LogBuilder, call, say
+
+LIMITS = Limits(retries=2, requests_per_turn=5)
+
+
+class Driven:
+    """A session, its log, and the state and transcript that grow with it."""
+
+    def __init__(self) -> None:
+        self.log = LogBuilder()
+        self.state = SessionState()
+        self.transcript = Transcript()
+        self.sent: list[list[tuple[str, str]]] = []
+        self._asked = 0
+
+    @property
+    def work(self) -> Work:
+        return next_work(self.state, LIMITS)
+
+    def append(self, *new: NewEvent | Sequence[NewEvent]) -> list[StoredEvent]:
+        stored = self.log.add(*new)
+        self._take(stored)
+        return stored
+
+    def _take(self, stored: Sequence[StoredEvent]) -> None:
+        self.state = fold(self.state, stored)
+        for event in stored:
+            self.transcript.apply(event)
+
+    def crash(self) -> None:
+        """Forget everything but the log; what comes back must be the same."""
+        before, said = self.state, self.transcript.messages()
+        self.state = fold(SessionState(), self.log.events)
+        self.transcript = Transcript(self.log.events)
+        assert self.state == before
+        assert json.dumps(self.transcript.messages()) == json.dumps(said)
+        assert load(json.loads(json.dumps(dump(before)))) == before
+
+    # --- what the loop does ------------------------------------------------------------------------------------------
+
+    def close_request(self) -> None:
+        assert isinstance(self.work, CloseRequest)
+        self.append(self._failed(self.work.start_id))
+
+    def interrupt(self) -> None:
+        work = self.work
+        assert isinstance(work, Interrupt)
+        closed = [
+            events.tool_result(THREAD, open_call.id, [events.text("interrupted")], is_error=True)
+            for open_call in self.state.calls
+        ]
+        end = self._end("end_turn") if self.state.status != "idle" else []
+        self.append(closed, events.delivered(THREAD, work.input_ids), end)
+
+    def stop(self) -> None:
+        work = self.work
+        assert isinstance(work, Stop)
+        self.append([events.delivered(THREAD, work.deliver)] if work.deliver else [], self._end(work.reason))
+
+    def begin_request(self) -> str:
+        work = self.work
+        assert isinstance(work, AskModel)
+        if self.state.status == "idle":
+            assert work.attempt == 0, "a new turn does not wait for the failures of another"
+        start = events.model_request_start(THREAD)
+        self.append(
+            events.turn_started(THREAD, "agent") if self.state.status != "running" else [],
+            [events.delivered(THREAD, work.deliver)] if work.deliver else [],
+            start,
+        )
+        self._check_request()
+        return start.id
+
+    def answer(self, start_id: str, *content: Block, stop: str) -> None:
+        builder = LogBuilder()
+        self.append(builder.answer(start_id, *content, stop=stop).events)
+
+    def fail(self, start_id: str, *, retryable: bool) -> None:
+        again = retryable and self.state.failures + 1 <= LIMITS.retries
+        error = events.session_error(THREAD, "model_overloaded_error", "x", "retrying" if again else "exhausted")
+        self.append(
+            self._failed(start_id), error, events.turn_rescheduled(THREAD, "agent") if again else []
+        )
+
+    def calls_of(self, count: int) -> list[dict[str, Any]]:
+        """So many calls, with model ids that were never used before."""
+        self._asked += count
+        return [call(f"toolu_{self._asked - n}") for n in range(count)]
+
+    def result(self, at: int) -> None:
+        work = self.work
+        assert isinstance(work, RunTools)
+        answered = work.calls[at % len(work.calls)]
+        self.append(events.tool_result(THREAD, answered.id, [events.text(f"of {answered.id}")], is_error=False))
+
+    def settle(self) -> None:
+        """Go on with a model that says only `ok` until there is nothing to do. It must come to that."""
+        for _ in range(30):
+            match self.work:
+                case Rest():
+                    assert self.state.status == "idle"
+                    assert not self.state.queue
+                    return
+                case CloseRequest():
+                    self.close_request()
+                case Interrupt():
+                    self.interrupt()
+                case RunTools():
+                    self.result(0)
+                case Stop():
+                    self.stop()
+                case AskModel():
+                    self.answer(self.begin_request(), say("ok"), stop="end_turn")
+            self.check()
+        raise AssertionError(f"no end: {self.work}")
+
+    def _failed(self, start_id: str) -> NewEvent:
+        return events.model_request_end(THREAD, start_id, wire_usage(ModelUsage()), is_error=True)
+
+    def _end(self, reason: str) -> list[NewEvent]:
+        details = {"type": "refusal", "category": None, "explanation": None} if reason == "refusal" else None
+        return events.turn_ended(THREAD, "agent", {"type": reason}, session_usage(self.state), details)
+
+    # --- what is always true -----------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        open_request: str | None = None
+        open_calls: list[str] = []
+        working = False
+        for event in self.log.events:
+            body = event.public or {}
+            match event.type:
+                case "span.model_request_start":
+                    assert open_request is None, "two open requests"
+                    assert not open_calls, "asked the model with a call unanswered"
+                    assert working
+                    open_request = event.id
+                case "span.model_request_end":
+                    assert body["model_request_start_id"] == open_request
+                    open_request = None
+                case "agent.tool_use":
+                    open_calls.append(event.id)
+                case "agent.tool_result":
+                    open_calls.remove(body["tool_use_id"])  # raises for a second result
+                case "session.status_running":
+                    working = True
+                case "session.status_idle":
+                    assert working, "idle twice"
+                    assert not open_calls, "idle with an open call"
+                    assert open_request is None, "idle with an open request"
+                    working = False
+        assert working == (self.state.status != "idle")
+        assert self.state.open_request == open_request
+        assert [known.id for known in self.state.calls] == open_calls
+
+    def _check_request(self) -> None:
+        messages = self.transcript.messages()
+        body = {"model": "m", "max_tokens": 10, "messages": messages, "tools": [_BASH], "system": [_SYSTEM]}
+        assert refusal(body) is None, refusal(body)
+        assert json.dumps(body).count('"cache_control"') <= 4
+        blocks = plain_blocks(messages)
+        if self.sent:
+            assert blocks[: len(self.sent[-1])] == self.sent[-1], "what was said before must be sent the same"
+        self.sent.append(blocks)
+        self._check_result_order(messages)
+
+    def _check_result_order(self, messages: list[dict[str, Any]]) -> None:
+        asked: list[str] = []
+        for message in messages:
+            kinds = [block["type"] for block in message["content"]]
+            if message["role"] == "assistant":
+                asked = [block["id"] for block in message["content"] if block["type"] == "tool_use"]
+                continue
+            given = [block["tool_use_id"] for block in message["content"] if block["type"] == "tool_result"]
+            assert given == asked
+            assert kinds[: len(given)] == ["tool_result"] * len(given), "results come first, then what steers"
+            asked = []
+
+
+_MARK = {"cache_control": {"type": "ephemeral"}}
+_SYSTEM = {"type": "text", "text": "s", **_MARK}
+_BASH = {"name": "bash", "description": "d", "input_schema": {"type": "object"}, **_MARK}
+
+
+def plain_blocks(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Every block as its role and its bytes, without cache marks: what a provider's prompt cache compares."""
+    return [
+        (message["role"], json.dumps({key: value for key, value in block.items() if key != "cache_control"}))
+        for message in messages
+        for block in message["content"]
+    ]
