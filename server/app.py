@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ class App:
     settings: Settings
     service: Service
     role: Role
+    secret: bytes
+    """Of this installation, for signing what doors hand out."""
 
 
 @asynccontextmanager
@@ -56,13 +59,14 @@ async def running(settings: Settings) -> AsyncIterator[App]:
     try:
         await store.open()
         installation = await store.meta("installation", new_id("inst"))
+        secret = await store.meta("secret", secrets.token_hex(32))
         log = Log(store)
         models = Models(settings)
         role = Role(settings.data_dir, store, log, _engine_opener(settings, installation, store, log, models))
         service = Service(store, log, role, _defaults(settings, models))
         task = asyncio.create_task(_hold(role), name="role")
         try:
-            yield App(settings, service, role)
+            yield App(settings, service, role, secret.encode())
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):

@@ -41,6 +41,9 @@ INVARIANTS = (
         f"{_ALWAYS} 1",
         "scenarios/test_turns.py::test_the_last_message_is_readable_before_the_session_is_idle",
         "server/test_events.py::test_what_only_the_engine_reads_is_in_no_public_part",
+        "server/test_state.py::test_",
+        "server/test_history.py::test_",
+        "server/test_usage.py::test_",
     ),
     _r(
         "true-2-requests",
@@ -60,6 +63,7 @@ INVARIANTS = (
         "e2e/test_processes.py::test_a_command_outlives_a_killed_server_and_is_answered_with_its_real_result",
         "e2e/test_processes.py::test_a_result_that_came_while_no_server_was_there_is_fetched",
         "e2e/test_processes.py::test_a_model_request_that_died_with_the_server_is_made_again",
+        "server/test_decide.py::test_the_next_step_follows_from_the_state_alone",
         gap="the server is killed at these points of a turn, not at every instruction of the loop",
     ),
     _r(
@@ -151,7 +155,9 @@ USER = (
         f"{_GETS} 2",
         "test_docs.py::test_the_settings_example_is_obeyed",
         "test_docs.py::test_the_readme_has_every_setting",
-        gap="order of the sources and the refusal of an unknown key are for tests/server",
+        "server/test_settings.py::test_flags_win_over_the_environment_and_the_environment_over_the_file",
+        "server/test_settings.py::test_a_wrong_file_is_refused_with_the_name_of_what_is_wrong",
+        "server/test_settings.py::test_an_unknown_flag_is_refused",
     ),
     _r(
         "sdk-environment",
@@ -227,6 +233,7 @@ DOOR = (
         "scenarios/test_turns.py::test_a_task_is_worked_on_in_the_sandbox_and_its_reply_and_files_come_back",
         "server/test_mcp_door.py::test_files_are_placed_listed_and_read_back",
         "server/test_store.py::test_first_events_and_staged_files_are_stored_with_the_session",
+        "server/test_workspace.py::test_",
     ),
     _r(
         "request-key",
@@ -309,6 +316,7 @@ ENGINE = (
         "server/test_events.py::test_the_judge_refuses_unknown_fields_wrong_types_and_missing_fields",
         "server/test_events.py::test_a_sessions_whole_log_is_what_the_sdk_expects_in_the_order_of_the_wire",
         "server/test_events.py::test_inputs_wait_with_processed_at_null",
+        "server/test_answer.py::test_blocks_become_events_in_their_order",
         "server/test_ids.py::test_",
     ),
     _r(
@@ -352,6 +360,8 @@ ENGINE = (
         "The prefix is stable byte for byte, and cache reads and writes are counted in usage.",
         _ENGINE,
         "scenarios/test_turns.py::test_prompts_grow_by_appending_and_cache_reads_grow_with_them",
+        "server/test_transcript.py::test_each_request_begins_with_the_bytes_of_the_one_before",
+        "server/test_transcript.py::test_the_moving_end_and_the_end_before_it_carry_the_cache_marks",
         "providers/test_scripted.py::test_a_growing_conversation_reads_what_it_wrote_and_writes_only_what_is_new",
         "providers/test_scripted.py::test_one_changed_byte_in_the_tools_spoils_everything_after_it",
         "providers/test_anthropic.py::test_usage_tells_cache_reads_and_writes_by_lifetime",
@@ -361,6 +371,7 @@ ENGINE = (
         "408, 409, 429, 5xx and cut streams are tried again with back-off, visible as events.",
         _ENGINE,
         "scenarios/test_models.py::test_a_passing_failure_shows_and_is_tried_again",
+        "server/test_decide.py::test_the_wait_before_another_try_grows_is_spread_and_is_bounded",
         "scenarios/test_models.py::test_failures_without_end_exhaust_the_turn_but_not_the_session",
         "scenarios/test_models.py::test_a_request_that_will_never_succeed_is_not_tried_again",
         "providers/test_anthropic.py::test_every_error_status_has_its_class",
@@ -381,6 +392,8 @@ ENGINE = (
         _ENGINE,
         "providers/test_anthropic.py::test_server_tools_are_the_newest_of_the_sdk_for_direct_use",
         "providers/test_anthropic.py::test_server_tool_blocks_citations_and_unknown_blocks_come_whole",
+        "server/test_answer.py::test_the_providers_own_tools_are_logged_with_their_results_and_are_nobodys_calls",
+        "server/test_spec.py::test_web_tools_reach_the_environments_hosts_only",
     ),
     _r(
         "bad-answers",
@@ -391,6 +404,7 @@ ENGINE = (
         "scenarios/test_models.py::test_malformed_input_is_answered_with_an_error_that_the_model_can_act_on",
         "scenarios/test_models.py::test_wrong_arguments_and_unknown_tools_are_answered_without_a_sandbox_call",
         "scenarios/test_models.py::test_a_tool_that_the_agent_does_not_have_is_refused",
+        "server/test_tools.py::test_a_wrong_call_is_answered_with_what_to_change",
     ),
     _r(
         "one-engine",
@@ -398,7 +412,8 @@ ENGINE = (
         _AWKWARD,
         "e2e/test_processes.py::test_two_hosts_on_one_data_folder_work_with_the_same_sessions",
         "e2e/test_processes.py::test_a_door_takes_over_when_the_engine_is_killed_and_the_turn_ends",
-        "e2e/test_processes.py::test_an_interrupt_from_the_second_host_stops_what_the_first_one_drives",
+        "server/test_lock.py::test_",
+        "server/test_doorbell.py::test_",
     ),
     _r(
         "store",
@@ -423,7 +438,7 @@ ENGINE = (
         "A host that closes its server with turns running leaves `skiff work` behind, which finishes them.",
         _AWKWARD,
         "e2e/test_processes.py::test_a_host_that_closes_its_server_finds_the_turn_finished_by_a_successor",
-        "e2e/test_processes.py::test_an_idle_server_leaves_no_successor_behind",
+        "e2e/test_processes.py::test_a_terminated_server_hands_its_turn_over_as_well",
     ),
     _r(
         "migrations",
@@ -497,6 +512,8 @@ HANDS = (
         "sandbox/test_search.py::test_grep_gives_path_line_and_text_in_the_order_of_paths",
         "contracts/test_sandbox.py::test_every_file_operation_does_its_work_inside",
         "sandbox/test_runner_files.py::test_",
+        "server/test_toolset.py::test_",
+        "server/test_render.py::test_",
     ),
     _r(
         "hardening",

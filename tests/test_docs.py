@@ -51,6 +51,7 @@ SOMEBODYS_PATH = re.compile(r"(?<![\w.~])/(?:work|root|mnt|Users)/\w")
 
 def test_the_readme_has_every_setting_with_its_default_and_its_sentence() -> None:
     assert settings_table() in README, f"put this into README.md under Settings:\n\n{settings_table()}\n"
+    assert f"the model is `{DEFAULT_MODEL}`" in _section(README, "Settings")
 
 
 def test_the_readme_has_every_tool_with_every_argument() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
+import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -22,14 +24,20 @@ if TYPE_CHECKING:
 
 
 async def serve_stdio(load: Callable[[], Settings]) -> None:
-    """Serve until the host closes our input; then hand running turns to a successor and leave."""
+    """Serve until the host closes our input or sends SIGTERM; then hand running turns to a successor and leave."""
     starting = _Starting(load)
     task = asyncio.create_task(starting.run(), name="application")
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, starting.leave.set)
+    serving = asyncio.create_task(run_stdio(build(starting.service)), name="door")
+    leaving = asyncio.create_task(starting.leave.wait())
     try:
-        await run_stdio(build(starting.service))
+        await asyncio.wait({serving, leaving}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         starting.leave.set()
         await task
+    if not serving.done():
+        os._exit(0)  # everything is closed; only the SDK's thread is left, which cannot be woken from its reading
+    serving.result()
 
 
 class _Starting:

@@ -10,6 +10,7 @@ from pathlib import Path
 from server.app import running
 from server.doors.http import run_http
 from server.doors.mcp.server import build
+from server.sessions.service import Service
 from server.settings import Settings
 
 TOKEN_NAME = "token"
@@ -19,14 +20,23 @@ async def serve_http(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     async with running(settings) as app:
         token, made = http_token(settings)
-        print(f"skiff: serving MCP at http://{settings.host}:{settings.port}/mcp", file=sys.stderr)  # noqa: T201
-        if made:
-            print(f"skiff: bearer token {token} (kept in {settings.data_dir / TOKEN_NAME})", file=sys.stderr)  # noqa: T201
 
-        async def service() -> object:
+        def ready(url: str) -> None:
+            _say(f"serving MCP at {url}")
+            if made:
+                _say(f"bearer token {token} (kept in {settings.data_dir / TOKEN_NAME})")
+
+        async def service() -> Service:
             return app.service
 
-        await run_http(build(service), settings, token)
+        async def secret() -> bytes:
+            return app.secret
+
+        await run_http(build(service, secret), settings, token, ready)
+
+
+def _say(line: str) -> None:
+    print(f"skiff: {line}", file=sys.stderr, flush=True)  # noqa: T201 - for the person who started it
 
 
 def http_token(settings: Settings) -> tuple[str, bool]:

@@ -53,7 +53,12 @@ class Doorbell:
 
     async def __aenter__(self) -> Doorbell:
         self._path.unlink(missing_ok=True)  # of an engine that died: this process holds the lock now
-        self._server = await asyncio.start_unix_server(self._serve, self._path)
+        starting = asyncio.ensure_future(asyncio.start_unix_server(self._serve, self._path))
+        try:
+            self._server = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            (await starting).close()
+            raise
         self._path.chmod(0o600)
         return self
 

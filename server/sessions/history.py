@@ -13,7 +13,7 @@ from server.events import INPUT_TYPES, PRIVATE_DELIVERED, StoredEvent
 
 
 def present(log: Sequence[StoredEvent], after: int = 0, limit: int = 200) -> list[tuple[int, Mapping[str, Any]]]:
-    """The public events whose number is above `after`, at most `limit`, each with the number it stands under.
+    """The public events whose number is above `after`, about `limit` of them, each with the number it stands under.
 
     A delivered input stands under its delivery's number; a queued one under its own, after everything else.
     """
@@ -30,4 +30,7 @@ def present(log: Sequence[StoredEvent], after: int = 0, limit: int = 200) -> lis
         elif event.public is not None:
             listed.append((event.seq, event.public))
     listed += [(event.seq, event.public) for event in inputs.values() if event.public is not None]
-    return [(seq, body) for seq, body in listed if seq > after][:limit]
+    page = [(seq, body) for seq, body in listed if seq > after]
+    while 0 < limit < len(page) and page[limit][0] == page[limit - 1][0]:
+        limit += 1  # inputs that were delivered together share a number, which a reader goes on from
+    return page[:limit]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,7 @@ class Log:
         attention: bool | None = None,
         fold: Mapping[str, Any] | None = None,
     ) -> list[StoredEvent]:
-        """Append what the engine did. Raises StaleWriter when another engine has taken over, HeadMoved for `if_head`."""
+        """Append what the engine did. Raises StaleWriter once another engine has taken over, HeadMoved for `if_head`."""
         stored = await self._store.append(
             session_id, events, epoch=self.epoch, if_head=if_head, attention=attention, fold=fold
         )
@@ -117,7 +117,7 @@ class Log:
 
     async def follow(
         self, session_id: str, after: int = 0, *, deltas: bool = False
-    ) -> AsyncIterator[StoredEvent | Delta]:
+    ) -> AsyncGenerator[StoredEvent | Delta]:
         """Every event above `after`, stored ones first, then as they come; ends only when closed.
 
         Raises NotFound once the session is deleted.

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -166,17 +167,21 @@ class Service:
     ) -> list[SessionView]:
         """Wait until any or all of the sessions rest, or the time is over; returns their views, in the order asked.
 
-        `on_news` is called with a session's view at each of its events. Cancelling it changes nothing.
+        `on_news` is called with every session's view, then with a session's view at each of its events. Cancelling it changes nothing.
         """
         views = {session_id: await self.view(session_id) for session_id in session_ids}
+        if on_news is not None:
+            for view in views.values():
+                on_news(view)
 
         async def watch(session_id: str) -> None:
-            async for view in self._watch(views[session_id]):
-                views[session_id] = view
-                if on_news is not None:
-                    on_news(view)
-                if view.settled:
-                    return
+            async with aclosing(self._watch(views[session_id])) as seen:
+                async for view in seen:
+                    views[session_id] = view
+                    if on_news is not None:
+                        on_news(view)
+                    if view.settled:
+                        return
 
         waiting = [asyncio.create_task(watch(key)) for key, view in views.items() if not view.settled]
         enough = asyncio.ALL_COMPLETED if mode == "all" else asyncio.FIRST_COMPLETED
@@ -213,7 +218,7 @@ class Service:
         await self._store.session(session_id)
         return present(await self._log.read(session_id), after, limit)
 
-    def follow(self, session_id: str, after: int = 0, *, deltas: bool = False) -> AsyncIterator[StoredEvent | Delta]:
+    def follow(self, session_id: str, after: int = 0, *, deltas: bool = False) -> AsyncGenerator[StoredEvent | Delta]:
         """See `Log.follow`."""
         return self._log.follow(session_id, after, deltas=deltas)
 
@@ -238,12 +243,13 @@ class Service:
         state = fold(state, await self._log.read(row.id, state.seq))
         return SessionView(row, thaw(row.spec), state)
 
-    async def _watch(self, view: SessionView) -> AsyncIterator[SessionView]:
+    async def _watch(self, view: SessionView) -> AsyncGenerator[SessionView]:
         state = view.state
-        async for event in self._log.follow(view.id, state.seq):
-            if isinstance(event, StoredEvent):
-                state = fold(state, (event,))
-                yield SessionView(view.row, view.spec, state)
+        async with aclosing(self._log.follow(view.id, state.seq)) as log:
+            async for event in log:
+                if isinstance(event, StoredEvent):
+                    state = fold(state, (event,))
+                    yield SessionView(view.row, view.spec, state)
 
     def _check_open(self, view: SessionView) -> None:
         if view.row.archived_at or view.state.status == "terminated":

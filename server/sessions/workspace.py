@@ -76,7 +76,7 @@ class Workspaces:
             return _folder(path, listed)
         fetched = await self._do(row, Fetch(path, offset, limit))
         if not fetched.ok:
-            raise NotFound(f"{path}: {_words(fetched)}")
+            raise NotFound(_words(fetched))
         return _file(path, fetched)
 
     async def write(self, row: SessionRow, path: str, content: bytes) -> None:

@@ -16,7 +16,7 @@ def _operation(arguments: Mapping[str, Any]) -> tuple[Operation, bytes]:
     command, restart = arguments.get("command"), arguments.get("restart", False)
     if not restart and not (command or "").strip():
         raise BadArguments("bash: give a `command`, or `restart`: true for a fresh shell.")
-    if len((command or "").encode()) > COMMAND_LIMIT:
+    if len((command or "").encode("utf-8", "replace")) > COMMAND_LIMIT:
         raise BadArguments(f"bash: a command of more than {COMMAND_LIMIT:,} bytes. Write it to a file and run that.")
     return Bash(command or None, restart, arguments.get("timeout_ms", 0)), b""
 

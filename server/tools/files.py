@@ -26,7 +26,7 @@ def _write(arguments: Mapping[str, Any]) -> tuple[Operation, bytes]:
 
 def _edit(arguments: Mapping[str, Any]) -> tuple[Operation, bytes]:
     old, new = arguments["old_string"], arguments["new_string"]
-    if len(old.encode()) + len(new.encode()) > EDIT_LIMIT:
+    if len((old + new).encode("utf-8", "replace")) > EDIT_LIMIT:
         raise BadArguments(f"edit: more than {EDIT_LIMIT:,} bytes of text at once. Edit in parts, or use write.")
     return Edit(arguments["file_path"], old, new, arguments.get("replace_all", False)), b""
 

@@ -15,11 +15,11 @@ MAX_TEXT = 120_000
 
 def render(result: Result) -> tuple[Content, bool]:
     """Content blocks and whether they are an error."""
-    media = result.meta.get("media_type")
+    media = str(result.meta.get("media_type"))
     if result.ok and media in IMAGES:
-        return [{"type": "image", "source": _base64(str(media), result.body)}], False
+        return [{"type": "image", "source": _base64(media, result.body)}], False
     if result.ok and media == "application/pdf":
-        return [{"type": "document", "source": _base64(str(media), result.body)}], False
+        return [{"type": "document", "source": _base64(media, result.body)}], False
     return [{"type": "text", "text": _text(result)}], not result.ok
 
 

@@ -79,7 +79,12 @@ def test_a_disabled_tool_reads_back_as_disabled() -> None:
 
 @pytest.mark.parametrize(
     ("model", "effort"),
-    [("m", "high"), ({"id": "m"}, "high"), ({"id": "m", "effort": "low"}, "low"), ({"id": "m", "effort": {"type": "max"}}, "max")],
+    [
+        ("m", "high"),
+        ({"id": "m"}, "high"),
+        ({"id": "m", "effort": "low"}, "low"),
+        ({"id": "m", "effort": {"type": "max"}}, "max"),
+    ],
 )
 def test_a_model_by_name_or_as_an_object(model: Any, effort: str) -> None:
     assert resolve(model=model)["model"] == {

@@ -86,5 +86,3 @@ def test_blocks_without_an_event_stay_in_the_raw_content() -> None:
 def test_cost_is_kept_exactly_or_as_unknown() -> None:
     assert raw(read(response(say("x")), Decimal("0.000001")))["cost_usd"] == "0.000001"
     assert raw(read(response(say("x"))))["cost_usd"] is None
-
-

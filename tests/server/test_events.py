@@ -42,7 +42,9 @@ MADE: dict[str, Sequence[NewEvent]] = {
     ),
     "terminated": events.terminated(THREAD, "agent"),
     "request": [events.model_request_start(THREAD)],
-    "answered": [events.model_request_end(THREAD, "sevt_1", wire_usage(ModelUsage()), is_error=False, raw={"content": []})],
+    "answered": [
+        events.model_request_end(THREAD, "sevt_1", wire_usage(ModelUsage()), is_error=False, raw={"content": []})
+    ],
     "failed": [events.model_request_end(THREAD, "sevt_1", wire_usage(ModelUsage(1, 2, 3, 4, 5)), is_error=True)],
     "said": [events.agent_message(THREAD, "hello"), events.agent_message(THREAD, "hello", "sevt_given")],
     "thought": [events.agent_thinking(THREAD), events.agent_thinking(THREAD, "sevt_given")],
@@ -105,7 +107,10 @@ def test_inputs_wait_with_processed_at_null() -> None:
 OVERLOADED = {"status": 529, "type": "overloaded_error", "retry_after": 0}
 SCENARIOS: dict[str, tuple[dict[str, Any], ...]] = {
     "a plain answer": ({"think": "Hm.", "say": "Hello."},),
-    "a tool that is not there": ({"say": "I try.", "call": [{"tool": "bash", "input": {}, "force": True}]}, {"say": "Ok"}),
+    "a tool that is not there": (
+        {"say": "I try.", "call": [{"tool": "bash", "input": {}, "force": True}]},
+        {"say": "Ok"},
+    ),
     "garbled input": ({"garbled": "{nope"}, {"say": "Ok."}),
     "an overloaded model": ({"fail": OVERLOADED}, {"say": "At last."}),
     "a request that is refused": ({"fail": {"status": 400, "type": "invalid_request_error"}},),

@@ -54,7 +54,7 @@ def test_followers_get_every_event_once_and_in_order_however_they_and_the_writer
 
         async def follow(pause: int) -> list[str | int]:
             seen = []
-            async with aclosing(log.follow(SESSION, deltas=pause == 1)) as following:  # type: ignore[type-var]
+            async with aclosing(log.follow(SESSION, deltas=pause == 1)) as following:
                 async for item in following:
                     seen.append(item)
                     for _ in range(pause):
@@ -154,10 +154,10 @@ def test_a_follower_that_leaves_is_forgotten_and_the_others_go_on(tmp_path: Path
         leaving, staying = log.follow(SESSION, deltas=True), log.follow(SESSION, deltas=True)
         await take(leaving, 1)
         await take(staying, 1)
-        await leaving.aclose()  # type: ignore[attr-defined]
+        await leaving.aclose()
         log.publish(delta("a", "Hi", 1))
         assert names(await take(staying, 1)) == ["Hi"]
-        await staying.aclose()  # type: ignore[attr-defined]
+        await staying.aclose()
         assert not log._channels
 
     on_log(tmp_path, work)

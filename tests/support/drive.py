@@ -98,9 +98,7 @@ class Driven:
     def fail(self, start_id: str, *, retryable: bool) -> None:
         again = retryable and self.state.failures + 1 <= LIMITS.retries
         error = events.session_error(THREAD, "model_overloaded_error", "x", "retrying" if again else "exhausted")
-        self.append(
-            self._failed(start_id), error, events.turn_rescheduled(THREAD, "agent") if again else []
-        )
+        self.append(self._failed(start_id), error, events.turn_rescheduled(THREAD, "agent") if again else [])
 
     def calls_of(self, count: int) -> list[dict[str, Any]]:
         """So many calls, with model ids that were never used before."""

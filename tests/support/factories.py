@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter
 
@@ -38,12 +38,11 @@ PATIENCE = 20.0
 
 @cache
 def _judge() -> TypeAdapter[BaseModel]:
-    from typing import get_args
-
     from anthropic.types.beta.sessions.beta_managed_agents_session_event import BetaManagedAgentsSessionEvent
 
     union = get_args(BetaManagedAgentsSessionEvent)[0]
-    return TypeAdapter(Annotated[union, Field(discriminator="type")])
+    judged: Any = Annotated[union, Field(discriminator="type")]
+    return TypeAdapter(judged)
 
 
 def check_event(body: Mapping[str, Any]) -> BaseModel:
@@ -76,7 +75,13 @@ class LogBuilder:
         flat = [event for item in new for event in ([item] if isinstance(item, NewEvent) else item)]
         stored = [
             StoredEvent(
-                len(self.events) + n, SESSION, e.thread_id, e.id, e.type, _through_json(e.public), _through_json(e.private)
+                len(self.events) + n,
+                SESSION,
+                e.thread_id,
+                e.id,
+                e.type,
+                _through_json(e.public),
+                _through_json(e.private),
             )
             for n, e in enumerate(flat, 1)
         ]
@@ -95,7 +100,9 @@ class LogBuilder:
         self.add(started, given, start)
         return start.id
 
-    def answer(self, start_id: str, *content: Block, stop: str = "end_turn", enabled: Iterable[str] = ("bash",)) -> Answer:
+    def answer(
+        self, start_id: str, *content: Block, stop: str = "end_turn", enabled: Iterable[str] = ("bash",)
+    ) -> Answer:
         found = read_answer(
             THREAD, start_id, response(*content, stop=stop), enabled=set(enabled), event_id=fresh_id, cost=None
         )

@@ -36,7 +36,7 @@ async def session(service: Service, view: SessionView, budget: int) -> results.S
 async def sessions(service: Service, views: Sequence[SessionView], budget: int) -> results.WaitResult:
     """Several sessions, sharing the budget."""
     if len(views) == 1:
-        return results.waited([await session(service, views[0], budget - FRAME)])
+        return results.waited([await session(service, views[0], budget)])
     room = max(LEAST, budget // len(views) - BRIEF_FRAME)
     return results.waited([results.session(view, room, brief=True) for view in views])
 

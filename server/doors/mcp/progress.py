@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from server.sessions.state import SessionState
 
-MIN_INTERVAL = 1.0
-"""Seconds between two tellings: a person can read one, and a fast agent makes dozens of events a second."""
+MIN_INTERVAL = 0.25
+"""Seconds between two tellings: a fast agent makes dozens of events a second, more than anybody can read."""
 MAX_SILENCE = 10.0
 """Seconds after which something is told although nothing happened. Hosts give up after 60 s of silence at the least;
 six chances leave room for a slow machine."""
