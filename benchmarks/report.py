@@ -38,8 +38,8 @@ def show(console: Console, rows: Sequence[Row], left_out: Mapping[str, str]) -> 
     console.print(table)
     for name, reason in left_out.items():
         console.print(f"[yellow]left out:[/] {name}: {reason}")
-    for note in dict.fromkeys(f"{row.name}: {note}" for row in rows for note in row.notes):
-        console.print(f"[dim]{note}[/]", soft_wrap=True)
+    for note, names in _notes(rows).items():
+        console.print(f"[dim]{names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {note}[/]", soft_wrap=True)
 
 
 def store(folder: Path, facts: Mapping[str, Any], rows: Sequence[Row], left_out: Mapping[str, str]) -> Path:
@@ -54,6 +54,15 @@ def store(folder: Path, facts: Mapping[str, Any], rows: Sequence[Row], left_out:
     path = folder / f"{now:%Y-%m-%dT%H%M%SZ}.json"
     path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return path
+
+
+def _notes(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Each note once, with the rows that it is about."""
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        for note in row.notes:
+            notes.setdefault(note, []).append(row.name)
+    return notes
 
 
 def _as_json(row: Row) -> dict[str, Any]:

@@ -68,8 +68,8 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Ours in floors."""
-        return self.ours.median / self.floor.median if self.floor and self.floor.median else None
+        """Ours in floors; None where there is no floor, or noise has eaten it."""
+        return self.ours.median / self.floor.median if self.floor and self.floor.median > 0 else None
 
     @property
     def limit(self) -> float | None:

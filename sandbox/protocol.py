@@ -74,6 +74,10 @@ class Sandbox(Protocol):
     incarnation: str
     """Random, made by the runner at its start: two different values are two different lives."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether a call has a chance: False once the runner, or the connection to it, is known to be gone."""
+
     async def call(self, call: Call, on_output: OnOutput | None = None) -> Result:
         """Do an operation, at most once per `op_id` and incarnation.
 

@@ -50,8 +50,11 @@ class App:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[App]:
-    """Everything that a door needs, for as long as the block lasts. Raises StoreError for an unusable data folder."""
+async def running(settings: Settings, *, lead: bool = True) -> AsyncIterator[App]:
+    """Everything that a door needs, for as long as the block lasts. Raises StoreError for an unusable data folder.
+
+    Without `lead` this process never becomes the engine: enough to look at sessions.
+    """
     prepare_data_dir(settings.data_dir)
     database = SqliteDatabase(settings.data_dir / "skiff.db")
     await database.open()
@@ -62,7 +65,8 @@ async def running(settings: Settings) -> AsyncIterator[App]:
         secret = await store.meta("secret", secrets.token_hex(32))
         log = Log(store)
         models = Models(settings)
-        role = Role(settings.data_dir, store, log, _engine_opener(settings, installation, store, log, models))
+        opener = _engine_opener(settings, installation, store, log, models)
+        role = Role(settings.data_dir, store, log, opener if lead else None)
         service = Service(store, log, role, _defaults(settings, models))
         task = asyncio.create_task(_hold(role), name="role")
         try:

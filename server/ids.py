@@ -22,6 +22,12 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{''.join(reversed(digits))}"
 
 
+_latest = ""
+
+
 def now() -> str:
-    """The time as the wire writes it: RFC 3339, UTC, microseconds."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    """The time as the wire writes it: RFC 3339, UTC, microseconds. It never runs backwards within a process: events
+    are sorted by it."""
+    global _latest
+    _latest = max(_latest, datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"))
+    return _latest

@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -25,6 +25,8 @@ from server.errors import InvalidRequest
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
 """The newest Sonnet of the installed SDK's list of models."""
+OTHERS = ("SKIFF_ENGINE_", "SKIFF_REQUIRE_")
+"""Variables of `make engine` and of the tests, not of the program."""
 SCRIPTED = "scripted"
 """The model name that stands for the built-in scripted model."""
 
@@ -69,10 +71,10 @@ class Settings(BaseSettings):
     )
     sandbox_pids: int = Field(512, ge=16, description="Processes and threads in a sandbox.")
     pool: int = Field(1, ge=0, le=20, description="Warm containers kept ready (docker).")
-    pause_after: float = Field(60.0, ge=0, description="Seconds of idleness before a sandbox is frozen.")
+    pause_after: float = Field(60.0, ge=0, description="Seconds of idleness before a container is frozen; 0 = never.")
     stop_after: float = Field(900.0, ge=1, description="Seconds of idleness before a sandbox is stopped; files stay.")
     background_grace: float = Field(
-        600.0, ge=0, description="Seconds for which background processes delay freezing and stopping."
+        600.0, ge=0, description="Seconds for which busy background processes put the freezing of a container off."
     )
 
     max_sessions_at_work: int = Field(
@@ -85,6 +87,12 @@ class Settings(BaseSettings):
     silence_seconds: float = Field(120.0, ge=5, description="A model stream that says nothing for so long is cut.")
     prices: Path | None = Field(None, description="Price table to use instead of the built-in one (same format).")
 
+    @field_validator("data_dir", "prices")
+    @classmethod
+    def _at_home(cls, path: Path | None) -> Path | None:
+        """`~` works in a host's configuration, where no shell expands it."""
+        return path and path.expanduser()
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -96,12 +104,16 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         given = init_settings()
         folder = given.get("data_dir") or os.environ.get("SKIFF_DATA_DIR") or default_data_dir()
-        toml = Path(os.environ.get("SKIFF_CONFIG") or Path(folder) / "skiff.toml")
+        named = os.environ.get("SKIFF_CONFIG")
+        toml = Path(named or Path(folder) / "skiff.toml").expanduser()
+        if named and not toml.is_file():
+            raise InvalidRequest(f"Settings: SKIFF_CONFIG names {toml}, and there is no such file.")
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=toml)
 
 
 def load(**flags: object) -> Settings:
     """The settings in force; flags that are None were not given. Raises InvalidRequest naming what is wrong."""
+    _refuse_unknown_variables()
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
@@ -111,3 +123,12 @@ def load(**flags: object) -> Settings:
         raise InvalidRequest(f'Settings: {error}. A list is written as JSON, such as ["a", "b"].') from None
     except tomllib.TOMLDecodeError as error:
         raise InvalidRequest(f"Settings: the TOML file cannot be read: {error}.") from None
+
+
+def _refuse_unknown_variables() -> None:
+    """A misspelt variable would be a setting that is ignored."""
+    known = {f"SKIFF_{name.upper()}" for name in Settings.model_fields} | {"SKIFF_CONFIG"}
+    unknown = [name for name in os.environ if name.startswith("SKIFF_") and name not in known]
+    strange = sorted(name for name in unknown if not name.startswith(OTHERS))
+    if strange:
+        raise InvalidRequest(f"Settings: there is no {', '.join(strange)}. README.md lists every setting.")

@@ -120,7 +120,7 @@ async def _occupy(bench: Bench, service: Service) -> tuple[list[str], list[str]]
 async def _dispatched(service: Service, session_id: str) -> None:
     """Return when the session's second call (the first one only warmed its sandbox) is on its way."""
     seen = 0
-    async with aclosing(service.follow(session_id)) as log:  # type: ignore[type-var]
+    async with aclosing(service.follow(session_id)) as log:
         async for event in log:
             seen += isinstance(event, StoredEvent) and event.type == PRIVATE_DISPATCHED
             if seen == 2:

@@ -56,6 +56,11 @@ class Container:
 
     # --- operations ---------------------------------------------------------------------------------------------------
 
+    @property
+    def alive(self) -> bool:
+        """Whether a call has a chance; see the protocol."""
+        return self._channel.error is None
+
     async def call(self, call: Call, on_output: OnOutput | None = None) -> Result:
         """Do an operation, thawing first; see the protocol. A result over the disk bound says so."""
         with self._in_use():

@@ -84,14 +84,20 @@ def _summary(result: Mapping[str, Any], names: list[str], kind: str, model: str,
     table.add_row("files", ", ".join(names) or "none")
     table.add_row("tool calls", str(result["tool_calls"]))
     usage = result["usage"]
-    table.add_row("tokens", f"{usage['input_tokens']} in, {usage['output_tokens']} out")
+    cached = f"{usage['cache_read_input_tokens']} read from cache"
+    table.add_row("tokens", f"{_written(usage)} in, {cached}, {usage['output_tokens']} out")
     cost = result["cost_usd"]
-    table.add_row("cost", "no list price (scripted model)" if cost is None else f"${cost:.4f}")
+    table.add_row("cost", "unknown: no list price" if cost is None else f"${cost:.4f}")
     table.add_row("time", f"{worked:.2f} s from message to reply, {whole:.2f} s in all")
     table.add_row("sandbox", kind)
     scripted = "scripted: no language model was asked. Set ANTHROPIC_API_KEY for a real one."
     table.add_row("model", scripted if model == SCRIPTED else model)
     console.print(table)
+
+
+def _written(usage: Mapping[str, Any]) -> int:
+    """Input tokens that were not read from the cache."""
+    return int(usage["input_tokens"]) + int(usage["cache_creation_input_tokens"])
 
 
 def _model(asked: str | None) -> str:
@@ -118,10 +124,13 @@ async def _sandbox(asked: str | None, folder: Path) -> str:
             await backend.check()
         except SandboxError as error:
             raise InvalidRequest(str(error)) from None
-    console.print(
-        "No container engine answers, so the [bold]embedded sandbox[/] (bubblewrap) is used. For containers, start"
-        " Docker, or on Debian and Ubuntu as root: make engine"
-    )
+    if asked == "local":
+        console.print("The [bold]embedded sandbox[/] (bubblewrap) is used, as asked.")
+    else:
+        console.print(
+            "No container engine answers, so the [bold]embedded sandbox[/] (bubblewrap) is used. For containers, start"
+            " Docker, or on Debian and Ubuntu as root: make engine"
+        )
     return backend.name
 
 

@@ -18,7 +18,7 @@ console = Console()
 
 
 async def show_list(settings: Settings, limit: int) -> None:
-    async with running(settings) as app:
+    async with running(settings, lead=False) as app:
         table = Table("session", "status", "turns", "calls", "cost", "created", "title")
         for view in await app.service.list_sessions(limit=limit, archived=True):
             state = view.state
@@ -31,7 +31,7 @@ async def show_list(settings: Settings, limit: int) -> None:
 
 
 async def show_one(settings: Settings, session_id: str) -> None:
-    async with running(settings) as app:
+    async with running(settings, lead=False) as app:
         view = await app.service.view(session_id)
         state = view.state
         console.print(f"[bold]{view.id}[/] {view.row.title or ''}", highlight=False)
@@ -45,7 +45,7 @@ async def show_one(settings: Settings, session_id: str) -> None:
 
 
 async def tail(settings: Settings, session_id: str, follow: bool) -> None:
-    async with running(settings) as app:
+    async with running(settings, lead=False) as app:
         last = 0
         for seq, body in await app.service.transcript(session_id, limit=1_000_000):
             _print(seq, body)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,12 @@ OpenEngine = Callable[[Callable[[], None]], AbstractAsyncContextManager[Engine]]
 
 
 class Role:
-    """An `EngineLink` that is the engine or asks it. `run` it in a task for as long as the process serves."""
+    """An `EngineLink` that is the engine or asks it. `run` it in a task for as long as the process serves.
 
-    def __init__(self, data_dir: Path, store: Store, log: Log, open_engine: OpenEngine) -> None:
+    Without `open_engine` it only ever asks.
+    """
+
+    def __init__(self, data_dir: Path, store: Store, log: Log, open_engine: OpenEngine | None) -> None:
         self._store = store
         self._log = log
         self._lock = EngineLock(data_dir / "engine.lock")
@@ -66,19 +69,19 @@ class Role:
     async def run(self) -> None:
         """Be the engine when the lock is free, a door otherwise, for ever. Cancelling it lets go of everything."""
         while True:
-            if self._lock.try_take():
+            if self._open_engine is not None and self._lock.try_take():
                 try:
-                    await self._be_engine()
+                    await self._be_engine(self._open_engine)
                 finally:
                     self._lock.release()
             else:
                 await self._be_door()
-            await asyncio.sleep(RETRY)
+            await self._look(asyncio.sleep(RETRY))
 
-    async def _be_engine(self) -> None:
+    async def _be_engine(self, open_engine: OpenEngine) -> None:
         deposed = asyncio.Event()
         async with (
-            self._open_engine(deposed.set) as engine,
+            open_engine(deposed.set) as engine,
             Doorbell(self._socket, self._handle) as doorbell,
         ):
             self._engine = engine
@@ -111,14 +114,13 @@ class Role:
             await asyncio.wait({listening})
 
     async def _look(self, end: Awaitable[Any]) -> bool:
-        """Wait for LOOK seconds or the end; then let followers see what was written. Whether anything was."""
-        try:
+        """Wait for the end, LOOK seconds at most; then let followers see what was written. Whether anything was."""
+        with suppress(TimeoutError):
             await asyncio.wait_for(end, LOOK)
-        except TimeoutError:
-            if await self._store.changed():
-                self._log.poke()
-                return True
-        return False
+        if not await self._store.changed():
+            return False
+        self._log.poke()
+        return True
 
     # --- EngineLink ---------------------------------------------------------------------------------------------------
 

@@ -51,14 +51,16 @@ def read_answer(
     enabled: Collection[str],
     event_id: Callable[[int], str],
     cost: Decimal | None,
+    earlier: Mapping[str, str] | None = None,
 ) -> Answer:
     """Turn an answer into events.
 
     `enabled` are the tools the session may run; `event_id(index)` gives the id under which deltas of that block were
-    published, or a new one; `cost` is the request's list price, None when the model has none.
+    published, or a new one; `cost` is the request's list price, None when the model has none;
+    `earlier` are the provider's own calls that a paused answer left open (the model's id to the event's).
     """
     content = _keepable(response)
-    reading = _Reading(thread, enabled, event_id, _notes(content, response), [], [], {}, {})
+    reading = _Reading(thread, enabled, event_id, _notes(content, response), [], [], {}, dict(earlier or {}))
     for index, block in content:
         step = _READERS.get(block["type"], _ignore)
         step(reading, index, block)
@@ -67,6 +69,7 @@ def read_answer(
         "stop_reason": response.stop_reason,
         "stop_details": dict(response.stop_details) if response.stop_details else None,
         "calls": reading.model_ids,
+        "server_calls": reading.server_calls if response.stop_reason == "pause_turn" else {},
         "usage": asdict(response.usage),
         "cost_usd": None if cost is None else str(cost),
         "model": response.model,
@@ -137,9 +140,9 @@ def _server_tool_use(reading: _Reading, index: int, block: Block) -> None:
 
 
 def _server_tool_result(reading: _Reading, index: int, block: Block) -> None:
-    call_id = reading.server_calls.get(block.get("tool_use_id", ""))
+    call_id = reading.server_calls.pop(block.get("tool_use_id", ""), None)
     if call_id is None:
-        return  # a result whose call stands in an earlier, paused answer: that call was logged there
+        return  # a result without a call: the model gets it back as it came, there is nothing to show it under
     content = block.get("content")
     failed = isinstance(content, Mapping) and "error_code" in content
     reading.out.append(events.tool_result(reading.thread, call_id, [events.text(_plain(content))], is_error=failed))

@@ -56,6 +56,8 @@ class Stop:
     reason: str
     deliver: tuple[str, ...] = ()
     """Inputs that came too late for this turn but were flushed by its failure; the next turn's model sees them."""
+    limit: int | None = None
+    """The bound on model requests in a turn, when that is what ended it: it has to be said."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ def next_work(state: SessionState, limits: Limits) -> Work:
         return RunTools(state.calls)
     waiting = tuple(item.id for item in state.queue)
     if state.status != "idle" and (reason := _given_up(state, limits)):
-        return Stop(reason, waiting)
+        return Stop(reason, waiting, None if state.failures else limits.requests_per_turn)
+    if state.paused:
+        return AskModel((), state.failures)  # what waits is delivered once the paused answer is whole
     if waiting or state.owed:
         # A new turn asks at once: it does not wait for what the turn before it failed at.
         return AskModel(waiting, 0 if state.status == "idle" else state.failures)

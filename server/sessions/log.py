@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,9 +76,7 @@ class Log:
         self, session_id: str, events: Sequence[NewEvent], key: tuple[str, str] | None = None
     ) -> list[StoredEvent]:
         """Append what a client sent; any process may. The engine has something to do afterwards."""
-        stored = await self._store.append(session_id, events, attention=True, key=key)
-        self._ring(session_id, stored)
-        return stored
+        return await self._whole(session_id, self._store.append(session_id, events, attention=True, key=key))
 
     async def append(
         self,
@@ -90,11 +88,20 @@ class Log:
         fold: Mapping[str, Any] | None = None,
     ) -> list[StoredEvent]:
         """Append what the engine did. Raises StaleWriter once another engine has taken over, HeadMoved for `if_head`."""
-        stored = await self._store.append(
+        appending = self._store.append(
             session_id, events, epoch=self.epoch, if_head=if_head, attention=attention, fold=fold
         )
-        self._ring(session_id, stored)
-        return stored
+        return await self._whole(session_id, appending)
+
+    async def _whole(self, session_id: str, appending: Coroutine[Any, Any, list[StoredEvent]]) -> list[StoredEvent]:
+        """Store, then wake, whatever becomes of the caller: what is stored must not go unnoticed."""
+
+        async def both() -> list[StoredEvent]:
+            stored = await appending
+            self._ring(session_id, stored)
+            return stored
+
+        return await asyncio.shield(asyncio.ensure_future(both()))
 
     async def read(self, session_id: str, after: int = 0, limit: int = 1_000_000) -> list[StoredEvent]:
         """The events numbered above `after`."""

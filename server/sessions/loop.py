@@ -21,7 +21,7 @@ from sandbox.wire import Call
 from server import events
 from server.errors import ModelError
 from server.events import NewEvent, StoredEvent
-from server.ids import new_id
+from server.ids import new_id, now
 from server.providers import BlockStarted, Chunk, ModelProvider, ModelRequest, ModelResponse, ModelUsage, TextDelta
 from server.providers.pricing import Prices
 from server.sessions.answer import read_answer, wire_usage
@@ -55,6 +55,9 @@ INTERRUPTED = "Tool execution was interrupted before completion. Please retry."
 UNKNOWABLE = (
     "The sandbox was lost while this call was running: it may or may not have taken effect. Look at the files before"
     " you do it again."
+)
+TOO_MANY_REQUESTS = (
+    "The turn was ended after {} model requests (setting requests_per_turn). Send a message to let the agent go on."
 )
 INTERRUPT_GRACE = 10.0
 """Seconds that running tools get to stop after an interrupt before their calls are closed without a result."""
@@ -115,8 +118,8 @@ class Loop:
             self._take(await self._means.log.read(self._id, self._state.seq))
         self._take(stored)
 
-    async def _append_last(self, new: Sequence[NewEvent]) -> None:
-        """Append the end of a turn, but only if nothing has come that it does not know of."""
+    async def _append_if_newest(self, new: Sequence[NewEvent]) -> None:
+        """Append what was decided on all there is; nothing is appended when something has come that was not known."""
         seq = self._state.seq
         ahead = [
             StoredEvent(seq + n, self._id, e.thread_id, e.id, e.type, e.public, e.private) for n, e in enumerate(new, 1)
@@ -136,15 +139,15 @@ class Loop:
     async def _act(self, work: Work) -> None:
         match work:
             case CloseRequest(start_id):
-                await self._append([self._failed_request(start_id)])
+                await self._append_if_newest([self._failed_request(start_id)])
             case Interrupt(input_ids):
                 await self._interrupt(input_ids)
             case RunTools(calls):
                 await self._until_interrupted(self._run_tools(calls))
             case AskModel(deliver, attempt):
                 await self._until_interrupted(self._ask(deliver, attempt))
-            case Stop(reason, deliver):
-                await self._stop(reason, deliver)
+            case Stop():
+                await self._stop(work)
 
     async def _until_interrupted(self, act: Awaitable[None]) -> None:
         """Do it, but let an interrupt that arrives meanwhile end it: the model at once, tools by being cancelled."""
@@ -190,11 +193,14 @@ class Loop:
         new.append(events.delivered(self._thread, input_ids))
         if self._state.status != "idle":
             new += self._turn_end("end_turn")
-        await self._append_last(new)
+        await self._append_if_newest(new)
 
-    async def _stop(self, reason: str, deliver: tuple[str, ...]) -> None:
-        late = [events.delivered(self._thread, deliver)] if deliver else []
-        await self._append_last([*late, *self._turn_end(reason)])
+    async def _stop(self, stop: Stop) -> None:
+        new = [events.delivered(self._thread, stop.deliver)] if stop.deliver else []
+        if stop.limit is not None:
+            words = TOO_MANY_REQUESTS.format(stop.limit)
+            new.append(events.session_error(self._thread, "tool_use_limit_reached_error", words, "exhausted"))
+        await self._append_if_newest([*new, *self._turn_end(stop.reason)])
 
     def _turn_end(self, reason: str) -> list[NewEvent]:
         details = None
@@ -202,7 +208,7 @@ class Loop:
             refusal = self._state.refusal or {}
             category, explanation = refusal.get("category"), refusal.get("explanation")
             details = {"type": "refusal", "category": category, "explanation": explanation}
-        usage = session_usage(self._state)
+        usage = session_usage(self._state, now())
         return events.turn_ended(self._thread, self._spec.agent_name, {"type": reason}, usage, details)
 
     # --- the model ---------------------------------------------------------------------------------------------------
@@ -235,7 +241,13 @@ class Loop:
         response = await _receive(provider.stream(request), deltas)
         cost = self._means.prices.cost_usd(response.model, response.usage)
         answer = read_answer(
-            self._thread, start_id, response, enabled=spec.in_sandbox, event_id=deltas.event_id, cost=cost
+            self._thread,
+            start_id,
+            response,
+            enabled=spec.in_sandbox,
+            event_id=deltas.event_id,
+            cost=cost,
+            earlier=self._transcript.server_calls,
         )
         # A sandbox that is there already gets its calls logged as dispatched in the same transaction.
         incarnation = self._means.sandboxes.incarnation(self._id)

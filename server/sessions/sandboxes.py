@@ -114,7 +114,7 @@ class Sandboxes:
     def incarnation(self, session_id: str) -> str | None:
         """The life of the sandbox if it is attached now: a call may be dispatched to it without waiting."""
         place = self._places.get(session_id)
-        return place.sandbox.incarnation if place and place.sandbox else None
+        return place.sandbox.incarnation if place and place.sandbox and place.sandbox.alive else None
 
     @asynccontextmanager
     async def use(self, session_id: str, spec: Spec) -> AsyncIterator[Sandbox]:
@@ -124,17 +124,25 @@ class Sandboxes:
         """
         place = self._places.setdefault(session_id, _Place())
         place.users += 1
+        sandbox: Sandbox | None = None
         try:
+            if place.sandbox is not None and not place.sandbox.alive:
+                await self._drop(place)  # it died while nobody used it
             sandbox = place.sandbox or await self._opened(session_id, spec, place)
             yield sandbox
         except SandboxGone:
-            dead, place.sandbox = place.sandbox, None
-            if dead is not None:
-                await dead.close()
+            if place.sandbox is sandbox:  # else another user has opened it again already
+                await self._drop(place)
             raise
         finally:
             place.users -= 1
             place.idle_since = time.monotonic()
+
+    async def _drop(self, place: _Place) -> None:
+        dead, place.sandbox = place.sandbox, None
+        if dead is not None:
+            await dead.close()
+            self._freed.set()
 
     def take_news(self, session_id: str) -> list[str]:
         """What the agent must be told once."""

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -131,7 +131,8 @@ class Service:
             raise Conflict(f"Session {session_id} is running. Interrupt it first, or wait for it.")
         await self._store.delete_session(session_id)
         self._log.poke(session_id)
-        await self._engine.forget(session_id)
+        with suppress(Conflict):  # no engine now: the next one finds the intent to remove the sandbox
+            await self._engine.forget(session_id)
 
     # --- talking -----------------------------------------------------------------------------------------------------
 

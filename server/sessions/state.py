@@ -80,6 +80,8 @@ class SessionState:
     """The id of a span.model_request_start without its end: a request that is under way, or was lost."""
     owed: bool = False
     """The model owes an answer: something was delivered, or its tools have been answered."""
+    paused: bool = False
+    """The provider paused its answer: it goes on before anything else is said."""
     failures: int = 0
     """Failed model requests in a row."""
     hopeless: bool = False
@@ -143,10 +145,9 @@ def _delivered(state: SessionState, event: StoredEvent) -> SessionState:
     ids = set((event.private or {}).get("ids", ()))
     given = [item for item in state.queue if item.id in ids]
     rest = tuple(item for item in state.queue if item.id not in ids)
-    owed = state.owed or any(item.type == "user.message" for item in given)
     if any(item.type == "user.interrupt" for item in given):
-        owed = False
-    return replace(state, queue=rest, owed=owed)
+        return replace(state, queue=rest, owed=False, paused=False)
+    return replace(state, queue=rest, owed=state.owed or any(item.type == "user.message" for item in given))
 
 
 def _running(state: SessionState, event: StoredEvent) -> SessionState:
@@ -182,6 +183,7 @@ def _idle(state: SessionState, event: StoredEvent) -> SessionState:
         moved,
         stop_reason=body.get("stop_reason"),
         owed=False,
+        paused=False,
         activity="idle",
         active_since=None,
         active_seconds=round(active, 6),
@@ -212,6 +214,7 @@ def _request_end(state: SessionState, event: StoredEvent) -> SessionState:
     return replace(
         state,
         owed=stop == "pause_turn",
+        paused=stop == "pause_turn",
         failures=0,
         hopeless=False,
         usage=_add_usage(state.usage, raw.get("usage", {}), raw.get("cost_usd")),

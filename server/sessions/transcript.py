@@ -24,6 +24,8 @@ class Transcript:
         self._waiting: dict[str, Mapping[str, Any]] = {}  # user.message events not yet delivered
         self._calls: dict[str, str] = {}  # event id -> the model's own id, in the order of the calls
         self._results: dict[str, dict[str, Any]] = {}
+        self.server_calls: dict[str, str] = {}
+        """The provider's own calls that a paused answer left open: the model's id to the event's."""
         for event in events:
             self.apply(event)
 
@@ -63,6 +65,7 @@ class Transcript:
             self._messages.append({"role": "assistant", "content": raw["content"]})
         self._calls = dict(raw.get("calls", {}))
         self._results = {}
+        self.server_calls = dict(raw.get("server_calls", {}))
 
     def _result(self, body: Mapping[str, Any]) -> None:
         call_id = body.get("tool_use_id", "")
@@ -75,8 +78,22 @@ class Transcript:
             self._calls, self._results = {}, {}
 
     def _say_as_user(self, content: list[Any]) -> None:
+        self._drop_unfinished()
         if self._messages and self._messages[-1]["role"] == "user":
             last = self._messages[-1]
             self._messages[-1] = {"role": "user", "content": [*last["content"], *content]}
         else:
             self._messages.append({"role": "user", "content": content})
+
+    def _drop_unfinished(self) -> None:
+        """A paused answer may end in a call of the provider's own tool; given up, that call must not be sent back."""
+        if not self._messages or self._messages[-1]["role"] != "assistant":
+            return
+        said = self._messages[-1]["content"]
+        answered = {block.get("tool_use_id") for block in said}
+        kept = [b for b in said if b["type"] != "server_tool_use" or b["id"] in answered]
+        if len(kept) == len(said):
+            return
+        self._messages[-1] = {"role": "assistant", "content": kept}
+        if not kept:
+            self._messages.pop()

@@ -5,11 +5,14 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from server.sessions.state import SessionState
+from server.sessions.state import SessionState, seconds_between
 
 
-def session_usage(state: SessionState) -> dict[str, Any]:
-    """Tokens, cost and active time; `list_cost` (whole cents, as text) is absent when a price was unknown."""
+def session_usage(state: SessionState, at: str | None = None) -> dict[str, Any]:
+    """Tokens, cost and active time (of the turn that runs, up to `at`); `list_cost` (whole cents, as text) is absent when a price was unknown.
+
+    `web_fetch_requests` is always 0, as on the hosted service: fetches are free, and so not counted.
+    """
     usage = state.usage
     shown: dict[str, Any] = {
         "input_tokens": usage.input_tokens,
@@ -19,7 +22,7 @@ def session_usage(state: SessionState) -> dict[str, Any]:
             "ephemeral_5m_input_tokens": usage.cache_creation_5m_input_tokens,
             "ephemeral_1h_input_tokens": usage.cache_creation_1h_input_tokens,
         },
-        "active_seconds": state.active_seconds,
+        "active_seconds": round(state.active_seconds + seconds_between(state.active_since, at), 6),
         "server_tool_use": {"web_search_requests": usage.web_search_requests, "web_fetch_requests": 0},
     }
     if usage.cost_usd is not None:

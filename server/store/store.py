@@ -174,13 +174,14 @@ class Store:
                 if answer is not None:
                     return str(answer["session_id"])
             cursor.execute(
-                f"INSERT INTO sessions ({_SESSION}) VALUES (:id, :thread_id, :title, :spec, 0, :attention, NULL, 0,"
+                f"INSERT INTO sessions ({_SESSION}) VALUES (:id, :thread_id, :title, :spec, :head, :attention, NULL, 0,"
                 " :created_at, :created_at, NULL)",
                 {
                     "id": row.id,
                     "thread_id": row.thread_id,
                     "title": _storable(row.title),
                     "spec": _encoded(row.spec)[1],
+                    "head": len(events),
                     "attention": int(row.attention),
                     "created_at": row.created_at,
                 },
@@ -230,15 +231,6 @@ class Store:
             return cursor.all("SELECT id FROM sessions WHERE attention = 1 ORDER BY updated_at")
 
         return [str(row[0]) for row in await self._database.read(work)]
-
-    async def set_archived(self, session_id: str) -> None:
-        def work(cursor: Cursor) -> None:
-            cursor.execute(
-                "UPDATE sessions SET archived_at = :now, updated_at = :now WHERE id = :id AND archived_at IS NULL",
-                {"now": now(), "id": session_id},
-            )
-
-        await self._database.write(work)
 
     async def delete_session(self, session_id: str) -> None:
         """Remove the session with its log; its sandbox row stays, as the intent to remove the sandbox."""
@@ -372,7 +364,10 @@ class Store:
 
         def work(cursor: Cursor) -> Mapping[str, Any]:
             row = cursor.one(f"SELECT body FROM {table} WHERE digest = :digest", {"digest": digest})
-            if row is not None:
+            if row is not None:  # saved anew: it is what its name stands for now
+                cursor.execute(
+                    f"UPDATE {table} SET created_at = :now WHERE digest = :digest", {"digest": digest, "now": now()}
+                )
                 return _load(row)
             columns = "id, name, digest, body, created_at" + (", version" if table == "agents" else "")
             values = ":id, :name, :digest, :body, :now" + (", 1" if table == "agents" else "")
@@ -438,8 +433,6 @@ def _insert_events(cursor: Cursor, session_id: str, head: int, events: Sequence[
             },
         )
         stored.append(StoredEvent(seq, session_id, event.thread_id, event.id, event.type, public, private))
-    if head == 0 and events:
-        cursor.execute("UPDATE sessions SET head = :head WHERE id = :id", {"head": len(events), "id": session_id})
     return stored
 
 

@@ -8,7 +8,15 @@ from typing import Any
 from sandbox.wire import Result
 
 Content = list[dict[str, Any]]
-IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+MAGIC = {
+    "image/png": (b"\x89PNG\r\n\x1a\n", 3_932_160),
+    "image/jpeg": (b"\xff\xd8\xff", 3_932_160),
+    "image/gif": (b"GIF8", 3_932_160),
+    "image/webp": (b"RIFF", 3_932_160),
+    "application/pdf": (b"%PDF-", 20 << 20),
+}
+"""What may go to the model as itself: how it begins, and its most bytes (5 MiB of base64 for images, 20 MiB for PDFs).
+A file that is not what the runner calls it would make the provider refuse every later request of the session."""
 MAX_TEXT = 120_000
 """Characters of one result: the runner cuts at 100,000 and adds words of its own; one that does not is cut here."""
 
@@ -16,11 +24,15 @@ MAX_TEXT = 120_000
 def render(result: Result) -> tuple[Content, bool]:
     """Content blocks and whether they are an error."""
     media = str(result.meta.get("media_type"))
-    if result.ok and media in IMAGES:
-        return [{"type": "image", "source": _base64(media, result.body)}], False
-    if result.ok and media == "application/pdf":
-        return [{"type": "document", "source": _base64(media, result.body)}], False
-    return [{"type": "text", "text": _text(result)}], not result.ok
+    if not result.ok or media not in MAGIC:
+        return [{"type": "text", "text": _text(result)}], not result.ok
+    start, most = MAGIC[media]
+    if not result.body.startswith(start) or len(result.body) > most:
+        return [
+            {"type": "text", "text": f"The file is no {media} of at most {most:,} bytes, and cannot be shown."}
+        ], True
+    kind = "document" if media == "application/pdf" else "image"
+    return [{"type": kind, "source": _base64(media, result.body)}], False
 
 
 def _text(result: Result) -> str:

@@ -52,7 +52,7 @@ ROWS: dict[str, tuple[SessionState, Work]] = {
         replace(RUNNING, owed=True, failures=1, hopeless=True, queue=(MESSAGE,)), Stop("retries_exhausted", ("m",)),
     ),
     "the last request of a turn": (replace(RUNNING, owed=True, turn_requests=4), AskModel((), 0)),
-    "too many requests": (replace(RUNNING, owed=True, turn_requests=5), Stop("retries_exhausted")),
+    "too many requests": (replace(RUNNING, owed=True, turn_requests=5), Stop("retries_exhausted", limit=5)),
     "too many requests, but its last calls are answered": (
         replace(RUNNING, calls=(CALL,), turn_requests=5), RunTools((CALL,)),
     ),

@@ -256,9 +256,7 @@ def test_what_is_not_known_is_refused_by_name(tmp_path: Path, era: str) -> None:
 
 
 @ERAS
-def test_an_unexpected_failure_is_told_and_logged(
-    tmp_path: Path, era: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unexpected_failure_is_told_and_logged(tmp_path: Path, era: str, caplog: pytest.LogCaptureFixture) -> None:
     async def broken() -> Any:
         raise RuntimeError("the wheel came off")
 

@@ -45,9 +45,9 @@ def test_a_progress_message_is_one_short_line_that_keeps_its_time() -> None:
     assert len(line) == progress.MAX_MESSAGE and line.endswith("(12 s)") and "\n" not in line
 
 
-def test_news_is_told_at_most_once_a_second_and_silence_ends_after_ten() -> None:
+def test_news_is_told_at_most_four_times_a_second_and_silence_ends_after_ten() -> None:
     assert progress.pause(None, news=True) == 0
-    assert progress.pause(0.25, news=True) == 0.75
+    assert progress.pause(0.0625, news=True) == 0.1875
     assert progress.pause(3, news=True) == 0
     assert progress.pause(4, news=False) == 6
     assert progress.pause(11, news=False) == 0

@@ -45,12 +45,13 @@ def test_a_runner_that_does_not_cut_is_cut() -> None:
 
 @pytest.mark.parametrize(("media", "kind"), [("image/png", "image"), ("application/pdf", "document")])
 def test_pictures_and_documents_are_blocks_of_their_own(media: str, kind: str) -> None:
-    content, is_error = render(Result("op", True, b"data", {"media_type": media}))
+    data = b"\x89PNG\r\n\x1a\n" if kind == "image" else b"%PDF-1.7"
+    content, is_error = render(Result("op", True, data, {"media_type": media}))
     assert not is_error
     assert content == [
         {
             "type": kind,
-            "source": {"type": "base64", "media_type": media, "data": base64.b64encode(b"data").decode()},
+            "source": {"type": "base64", "media_type": media, "data": base64.b64encode(data).decode()},
         }
     ]
 

@@ -72,9 +72,6 @@ def test_an_unknown_flag_is_refused(tmp_path: Path) -> None:
         load(data_dir=tmp_path, surprise=1)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="SKIFF_CONFIG that names a file that is not there is ignored; it should be refused by name"
-)
 def test_a_file_that_is_named_but_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SKIFF_CONFIG", str(tmp_path / "missing.toml"))
     with pytest.raises(InvalidRequest):

@@ -106,11 +106,6 @@ def test_marks_move_without_changing_what_was_said() -> None:
     assert plain_blocks(sent(log))[: len(before)] == before
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="A paused answer may end with a server tool's call that has no result yet. `decide` delivers waiting"
-    " messages into that gap, and an interrupt leaves it open; a paused answer must be sent back as the end.",
-)
 def test_a_paused_server_tool_is_gone_on_with_before_anything_else_is_delivered() -> None:
     session = Driven()
     session.append(events.user_message(THREAD, [events.text("hi")]))

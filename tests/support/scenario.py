@@ -13,8 +13,8 @@ import os
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,7 +71,6 @@ class Scene:
     app: App
     api: MessagesAPI
     kind: str
-    made: list[str] = field(default_factory=list)
 
     @property
     def service(self) -> Service:
@@ -81,7 +80,6 @@ class Scene:
         """A new session whose first task is this script; without steps, one without a task. Returns its id."""
         task = script(*steps) if steps else None
         view = await self.service.create_session(NewSession(task=task, **asked))
-        self.made.append(view.id)
         return view.id
 
     async def tell(self, session_id: str, *steps: Step, say: str = "Go on.") -> SessionView:
@@ -119,11 +117,15 @@ class Scene:
 
     async def until(self, session_id: str, wanted: Callable[[StoredEvent], object]) -> StoredEvent:
         """The first event that is wanted, stored or yet to come; bounded."""
-        async with asyncio.timeout(SECONDS), aclosing(self.service.follow(session_id)) as events:  # type: ignore[type-var]
+        async with asyncio.timeout(SECONDS), aclosing(self.service.follow(session_id)) as events:
             async for event in events:
                 if isinstance(event, StoredEvent) and wanted(event):
                     return event
         raise AssertionError("the log ended")
+
+    async def reaches(self, session_id: str, number: int) -> None:
+        """Wait for the session's event of this number."""
+        await self.until(session_id, lambda event: event.seq >= number)
 
     async def asked(self, condition: Callable[[MessagesAPI], object]) -> None:
         """Wait until the model's own log of requests fulfils the condition."""
@@ -168,6 +170,8 @@ def tool_results(body: Mapping[str, Any]) -> list[str]:
 # --- opening and closing ---------------------------------------------------------------------------------------------
 
 Story = Callable[[Scene], Awaitable[None]]
+OpenAgain = Callable[[bool], AbstractAsyncContextManager[Scene]]
+"""Opens the application; True for its last life, at whose end everything is deleted."""
 
 
 @dataclass
@@ -179,31 +183,43 @@ class Stage:
 
     def play(self, story: Story, **settings: Any) -> None:
         """Play a story in a fresh application; then clear away and search for what is left."""
+
+        async def once(open_again: OpenAgain) -> None:
+            async with open_again(True) as scene:
+                await story(scene)
+
+        self.play_lives(once, **settings)
+
+    def play_lives(self, story: Callable[[OpenAgain], Awaitable[None]], **settings: Any) -> None:
+        """Play a story of several lives of the application, one after the other on one data folder."""
         with messages_api() as api, data_folder() as folder:
             self.monkeypatch.setenv("ANTHROPIC_BASE_URL", api.base_url)
             self.monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-scripted-key")
             self.monkeypatch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)
             try:
-                asyncio.run(self._play(story, api, folder, settings))
+                asyncio.run(_bounded(story(lambda last: self._opened(api, folder, last, settings))))
             finally:
                 left = clear(self.kind, folder)
             assert not left, f"left behind: {left}"
 
-    async def _play(self, story: Story, api: MessagesAPI, folder: Path, settings: Mapping[str, Any]) -> None:
-        async with asyncio.timeout(2 * SECONDS), self.opened(api, folder, **settings) as scene:
-            await story(scene)
-
     @asynccontextmanager
-    async def opened(self, api: MessagesAPI, folder: Path, **settings: Any) -> AsyncIterator[Scene]:
-        """The application on this folder; its sessions are deleted at the end."""
+    async def _opened(
+        self, api: MessagesAPI, folder: Path, last: bool, settings: Mapping[str, Any]
+    ) -> AsyncIterator[Scene]:
+        """The application on this folder; at the end of its last life its sessions are deleted."""
         values = {"model": MODEL, "pool": 0, "pause_after": 0.0, "sandbox_memory_mb": 128, **settings}
         async with running(Settings(data_dir=folder, sandbox=self.kind, **values)) as app:  # type: ignore[arg-type]
             scene = Scene(app, api, self.kind)
             try:
                 yield scene
             finally:
-                for view in await scene.service.list_sessions(limit=100, archived=True):
+                for view in await scene.service.list_sessions(limit=100, archived=True) if last else ():
                     await scene.service.delete_session(view.id, if_running="interrupt")
+
+
+async def _bounded(story: Awaitable[None]) -> None:
+    async with asyncio.timeout(2 * SECONDS):
+        await story
 
 
 def stage_for(kind: str, monkeypatch: pytest.MonkeyPatch) -> Stage:

@@ -168,9 +168,7 @@ def summary(view: SessionView) -> SessionSummary:
     )
 
 
-def session(
-    view: SessionView, budget: int, reply_number: int | None = None, *, brief: bool = False
-) -> SessionResult:
+def session(view: SessionView, budget: int, reply_number: int | None = None, *, brief: bool = False) -> SessionResult:
     """The session in full; the reply is held to `budget` bytes, with a pointer to the event that it stands in.
 
     `brief`, for one of many: it points to get_session for the rest, and for what to do next.

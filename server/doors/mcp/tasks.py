@@ -51,9 +51,7 @@ class Task:
 class TaskStore(Protocol):
     """What tasks are made of."""
 
-    async def call(
-        self, params: CallToolRequestParams, ctx: Context, call_next: CallNext
-    ) -> HandlerResult | Task:
+    async def call(self, params: CallToolRequestParams, ctx: Context, call_next: CallNext) -> HandlerResult | Task:
         """Run the tool call of a client that takes tasks; a Task instead of its result where it takes long.
 
         From then on `look` must find it, for as long as the server's data lives.

@@ -128,8 +128,7 @@ class TurnTasks:
         try:
             views = [await service.view(session) for session, _ in handle.begins]
             readings = [
-                await self._read(service, view, number)
-                for view, (_, number) in zip(views, handle.begins, strict=True)
+                await self._read(service, view, number) for view, (_, number) in zip(views, handle.begins, strict=True)
             ]
         except NotFound as error:
             return Task(task_id, "cancelled", created, created, f"The session was deleted. {error}")
@@ -166,7 +165,7 @@ class TurnTasks:
         key = (view.id, number)
         reading = self._readings.pop(key, None) or Reading(SessionState())
         if not reading.over and reading.state.seq < view.state.seq:
-            async with aclosing(service.follow(view.id, reading.state.seq)) as log:  # type: ignore[type-var]
+            async with aclosing(service.follow(view.id, reading.state.seq)) as log:
                 async for event in log:
                     if not isinstance(event, StoredEvent):
                         continue  # text that is still being written; none was asked for
