@@ -87,7 +87,7 @@ class Sandbox(Protocol):
         """
 
     async def cancel(self, op_id: str) -> None:
-        """Stop a running operation with everything it started. `call` then returns, meta.cancelled true. No-op if done."""
+        """Stop a running operation with all it started. `call` then returns, meta.cancelled true. No-op if done."""
 
     async def settle(self, op_ids: Sequence[str]) -> None:
         """The results of these operations are stored; the runner may forget them."""

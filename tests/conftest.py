@@ -1,4 +1,4 @@
-"""What all tests share. Every test is bounded: one that hangs fails with the stacks of all threads, and the run ends."""
+"""What all tests share. Every test is bounded: one that hangs ends the run, with the stacks of all threads."""
 
 from __future__ import annotations
 

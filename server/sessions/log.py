@@ -87,7 +87,7 @@ class Log:
         attention: bool | None = None,
         fold: Mapping[str, Any] | None = None,
     ) -> list[StoredEvent]:
-        """Append what the engine did. Raises StaleWriter once another engine has taken over, HeadMoved for `if_head`."""
+        """Append what the engine did. Raises StaleWriter when another engine has taken over, HeadMoved by `if_head`."""
         appending = self._store.append(
             session_id, events, epoch=self.epoch, if_head=if_head, attention=attention, fold=fold
         )

@@ -168,7 +168,8 @@ class Service:
     ) -> list[SessionView]:
         """Wait until any or all of the sessions rest, or the time is over; returns their views, in the order asked.
 
-        `on_news` is called with every session's view, then with a session's view at each of its events. Cancelling it changes nothing.
+        `on_news` is called with every session's view, then with a session's view at each of its events.
+        Cancelling it changes nothing.
         """
         views = {session_id: await self.view(session_id) for session_id in session_ids}
         if on_news is not None:

@@ -9,8 +9,9 @@ from server.sessions.state import SessionState, seconds_between
 
 
 def session_usage(state: SessionState, at: str | None = None) -> dict[str, Any]:
-    """Tokens, cost and active time (of the turn that runs, up to `at`); `list_cost` (whole cents, as text) is absent when a price was unknown.
+    """Tokens, cost and active time, that of a running turn up to `at`.
 
+    `list_cost` (whole cents, as text) is absent when a price was unknown.
     `web_fetch_requests` is always 0, as on the hosted service: fetches are free, and so not counted.
     """
     usage = state.usage

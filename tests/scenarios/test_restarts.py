@@ -34,7 +34,7 @@ def test_closed_with_an_interrupt_and_messages_waiting_it_does_them_first(engine
             await scene.tell(session, {"say": "I do this instead."})
             interrupting = asyncio.create_task(scene.service.interrupt(session))
             await scene.until(session, lambda event: event.type == "user.interrupt")
-        await interrupting
+            interrupting.cancel()
         async with open_again(True) as scene:
             view = await scene.finish(session)
             assert (view.state.reply, view.state.turns) == ("I do this instead.", 2)

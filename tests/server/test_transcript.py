@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from server import events
 from server.providers.scripted.validation import refusal
 from server.sessions.transcript import Transcript
