@@ -1,9 +1,10 @@
 """The frames between the server and the runner inside a sandbox.
 
 Above: `sandbox.channel` (server side) and `sandbox.runner` (inside). Below: any ordered byte stream (an engine's
-attach stream, a pair of pipes). This module knows neither; it turns bytes into frames and dataclasses into headers.
+attach stream, a pair of pipes). This module knows neither; it turns bytes into frames and named tuples into headers.
 
-Standard library only and Python 3.8 syntax: the runner ships a copy of it into every image.
+Standard library only and Python 3.8 syntax: the runner ships a copy of it into every image. Named tuples rather than
+dataclasses, because importing those costs 1.5 MB in every sandbox.
 
 A frame is
 
@@ -41,8 +42,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Dict, Iterator, List, Optional, Type, Union
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Type, Union
 
 VERSION = 1
 """Bumped when a frame changes meaning; part of the key of a derived image."""
@@ -76,8 +76,7 @@ def net_share(streams: int) -> int:
     return max(NET_PORTION, min(NET_WINDOW, NET_TOTAL // max(1, streams)))
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """One message: a small JSON header whose `t` names it, and an opaque body."""
 
     header: Dict[str, Any]
@@ -191,59 +190,47 @@ class Decoder:
 # --- operations ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Bash:
+class Bash(NamedTuple):
     """Run a command in the thread's live shell, or restart that shell. `timeout_ms` 0 means the runner's default."""
 
-    kind: ClassVar[str] = "bash"
     command: Optional[str] = None
     restart: bool = False
     timeout_ms: int = 0
 
 
-@dataclass(frozen=True)
-class Read:
+class Read(NamedTuple):
     """Read a file for the model: text (optionally lines `view_range`, 1-based, inclusive, end <= 0 = to the end),
     or an image or PDF as bytes with meta.media_type."""
 
-    kind: ClassVar[str] = "read"
     file_path: str = ""
     view_range: Optional[List[int]] = None
 
 
-@dataclass(frozen=True)
-class Write:
+class Write(NamedTuple):
     """Write a text file whole and atomically, making its parents. The content is the frame's body."""
 
-    kind: ClassVar[str] = "write"
     file_path: str = ""
 
 
-@dataclass(frozen=True)
-class Edit:
+class Edit(NamedTuple):
     """Replace `old_string` by `new_string`; exactly one match unless `replace_all`. Atomic."""
 
-    kind: ClassVar[str] = "edit"
     file_path: str = ""
     old_string: str = ""
     new_string: str = ""
     replace_all: bool = False
 
 
-@dataclass(frozen=True)
-class Glob:
+class Glob(NamedTuple):
     """Paths that match a doublestar pattern, newest first."""
 
-    kind: ClassVar[str] = "glob"
     pattern: str = ""
     path: Optional[str] = None
 
 
-@dataclass(frozen=True)
-class Grep:
+class Grep(NamedTuple):
     """Lines that match a regular expression, as `path:line:text`."""
 
-    kind: ClassVar[str] = "grep"
     pattern: str = ""
     path: Optional[str] = None
     glob: Optional[str] = None
@@ -251,50 +238,53 @@ class Grep:
     head_limit: int = 0
 
 
-@dataclass(frozen=True)
-class List_:
+class List_(NamedTuple):
     """A folder of the workspace, for `read_workspace`: body is JSON [{name, type, size, mtime}], sorted by name,
     starting after the name `after`; meta {total, next: name|null}. Never follows a symlink out of the folder."""
 
-    kind: ClassVar[str] = "list"
     path: str = "."
     after: str = ""
     limit: int = 200
 
 
-@dataclass(frozen=True)
-class Fetch:
+class Fetch(NamedTuple):
     """Raw bytes of a file, for `read_workspace`: meta {size, mtime, media_type, offset}. At most `limit` bytes."""
 
-    kind: ClassVar[str] = "fetch"
     path: str = ""
     offset: int = 0
     limit: int = 1 << 20
 
 
-@dataclass(frozen=True)
-class Put:
+class Put(NamedTuple):
     """Place a file from the frame's body, for `write_workspace` and `files`; parents are made, atomic."""
 
-    kind: ClassVar[str] = "put"
     path: str = ""
     mode: int = 0o644
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """How much the workspace takes up on its disk, for the backend's disk bound: meta {bytes, files}. Allocated bytes
     (as `du` counts), each inode once, other file systems and symlinks not followed. Body empty."""
 
-    kind: ClassVar[str] = "usage"
-
 
 Operation = Union[Bash, Read, Write, Edit, Glob, Grep, List_, Fetch, Put, Usage]
-KINDS: Dict[str, Type[Any]] = {c.kind: c for c in (Bash, Read, Write, Edit, Glob, Grep, List_, Fetch, Put, Usage)}
+KINDS: Dict[str, Type[Any]] = {
+    "bash": Bash,
+    "read": Read,
+    "write": Write,
+    "edit": Edit,
+    "glob": Glob,
+    "grep": Grep,
+    "list": List_,
+    "fetch": Fetch,
+    "put": Put,
+    "usage": Usage,
+}
+"""What each operation is called in a `start` frame."""
+_NAMES = {operation: kind for kind, operation in KINDS.items()}
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """An operation on its way: `op_id` names it for ever, `thread` owns the shell it runs in, `body` is its payload."""
 
     op_id: str
@@ -302,13 +292,18 @@ class Call:
     thread: str = "main"
     body: bytes = b""
 
+    @property
+    def kind(self) -> str:
+        """The operation's name in KINDS."""
+        return _NAMES[type(self.operation)]
+
     def frame(self) -> Frame:
         header = {
             "t": "start",
             "op": self.op_id,
-            "kind": self.operation.kind,
+            "kind": self.kind,
             "thread": self.thread,
-            "args": asdict(self.operation),
+            "args": self.operation._asdict(),
         }
         return Frame(header, self.body)
 
@@ -326,8 +321,7 @@ def parse_call(frame: Frame) -> Call:
         raise ValueError(str(error)) from None
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What became of an operation.
 
     ok    False: the model should read `body` as an error (no such file, timed out, bad regex, ...)
@@ -340,7 +334,7 @@ class Result:
     op_id: str
     ok: bool
     body: bytes = b""
-    meta: Dict[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = {}
 
     def frame(self) -> Frame:
         return Frame({"t": "result", "op": self.op_id, "ok": self.ok, "meta": self.meta}, self.body)

@@ -26,7 +26,7 @@ from server.providers.scripted.provider import ScriptedProvider
 from server.sessions.decide import Limits
 from server.sessions.environments import Bounds
 from server.sessions.log import Log
-from server.sessions.loop import Means
+from server.sessions.means import Means
 from server.sessions.sandboxes import IdleRules, Sandboxes
 from server.sessions.service import Defaults, Service
 from server.sessions.supervisor import Supervisor
@@ -155,23 +155,27 @@ def _engine_opener(settings: Settings, installation: str, store: Store, log: Log
         rules = IdleRules(settings.stop_after, settings.max_sandboxes)
         prices = Prices.load(settings.prices) if settings.prices else list_prices()
         limits = Limits(settings.retries, settings.requests_per_turn)
-        async with await choose(settings, installation) as backend:
+        async with _warming_up(models), await choose(settings, installation) as backend:
             sandboxes = Sandboxes(store, backend, rules)
             means = Means(log, models.provider, sandboxes, prices, limits)
             async with Supervisor(store, means, settings.max_sessions_at_work, deposed) as supervisor:
-                warm = asyncio.create_task(_warm_up(models))
-                try:
-                    yield Engine(supervisor, Workspaces(store, sandboxes), backend.name)
-                finally:
-                    warm.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await warm
+                yield Engine(supervisor, Workspaces(store, sandboxes), backend.name)
 
     return open_engine
 
 
-async def _warm_up(models: Models) -> None:
-    """Import the model's SDK (seconds of CPU) while nobody waits for it. Problems show up at the first request."""
-    provider = models.provider(models.default)
-    with suppress(SkiffError):
-        await provider.warm_up()
+@asynccontextmanager
+async def _warming_up(models: Models) -> AsyncIterator[None]:
+    """Import the model's SDK (seconds of CPU) beside everything else. Problems show up at the first request."""
+
+    async def warm_up() -> None:
+        with suppress(SkiffError):
+            await models.provider(models.default).warm_up()
+
+    task = asyncio.create_task(warm_up(), name="warm up")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

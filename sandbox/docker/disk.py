@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Literal
 
 from sandbox.wire import Result
@@ -48,7 +47,7 @@ def explain(result: Result, used: int, bound: int, stopped: bool) -> Result:
     )
     found = result.meta.get("notes")
     notes = [*(found if isinstance(found, list) else []), note]
-    return replace(result, ok=result.ok and not stopped, meta={**result.meta, "notes": notes, "disk_exceeded": True})
+    return result._replace(ok=result.ok and not stopped, meta={**result.meta, "notes": notes, "disk_exceeded": True})
 
 
 class DiskBound:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import replace
 
 from sandbox.channel import RunnerChannel
 from sandbox.egress.mux import NetMux
@@ -71,7 +70,7 @@ class LocalSandbox:
             return result
         found = result.meta.get("notes")
         notes = [*(found if isinstance(found, list) else []), self._disk_words()]
-        return replace(result, ok=False, meta={**result.meta, "notes": notes, "disk_exceeded": True})
+        return result._replace(ok=False, meta={**result.meta, "notes": notes, "disk_exceeded": True})
 
     async def cancel(self, op_id: str) -> None:
         """Stop a running operation; see the protocol."""

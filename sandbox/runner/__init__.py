@@ -11,9 +11,10 @@ Standard library only, Python 3.8 syntax, one thread on `selectors`; a copy of t
     shell       one live bash per thread: a queue of calls, their time limits, their ends
     supervisor  the process above each bash: whatever a command starts stays below it and can be killed
     output      what is kept of a command's output, and what goes to a file
-    jobs        file operations, each in a short-lived forked child (`files`, `search`)
+    jobs        file operations: their queue and time limits
+    child       a forked process that does one of them (`files`, `search`)
     net         connections of the sandbox, carried over the same stream
-    procs       prctl and /proc
+    procs       prctl, descriptors and /proc
 
 It knows nothing of sessions, models or engines, and holds nothing that the sandbox may not see.
 """

@@ -6,7 +6,6 @@ module an operation. It knows neither frames nor processes, and keeps nothing be
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any, Callable, Dict
 
 from sandbox.runner import editing, reading, search
@@ -71,10 +70,10 @@ _VERBS: Dict[type, Callable[[Any, str], Reply]] = {
 
 def _check(operation: Any) -> None:
     """Raises Refused for an argument of the wrong type: nothing before this looked at what a model sent."""
-    for each in fields(operation):
-        value = getattr(operation, each.name)
-        if not isinstance(value, _TYPES[str(each.type)]):
-            raise Refused(f"{each.name} must be {each.type}, not {type(value).__name__}; correct it and try again.")
+    for name, annotation in type(operation).__annotations__.items():
+        value, wanted = getattr(operation, name), annotation.__forward_arg__
+        if not isinstance(value, _TYPES[wanted]):
+            raise Refused(f"{name} must be {wanted}, not {type(value).__name__}; correct it and try again.")
 
 
 def _subject(operation: Any) -> str:

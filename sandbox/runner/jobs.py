@@ -1,22 +1,20 @@
-"""File operations, each in a short-lived forked child.
+"""File operations, each in a short-lived child of its own.
 
-Above: `core`. Below: `files` (in the child), `loop`. A FIFO, an endless file or a catastrophic pattern blocks only its
-own child, which is killed when its time is over or when it is cancelled. It knows nothing of what the operations do.
+Above: `core`. Below: `child`, `loop`. A FIFO, an endless file or a catastrophic pattern blocks only its own child,
+which is killed when its time is over or when it is cancelled. From the first operation on a spare child waits for the
+next one; a sandbox that only runs commands does not pay for it. It knows nothing of what the operations do.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import selectors
-import signal
-import struct
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NoReturn, Optional
+from typing import Any, Callable, Deque, Dict, List, Optional
 
 from sandbox import wire
-from sandbox.runner import procs
+from sandbox.runner.child import Child, read_answer
 from sandbox.runner.loop import Loop
 from sandbox.runner.output import DRAIN_BYTES, READ_BYTES
 
@@ -26,7 +24,7 @@ MAX_JOBS = 16
 """Children at once; further ones wait. More would only share the same cores and eat the pids limit."""
 MAX_WAITING = 256
 """Operations that wait for a child; more are refused."""
-_SIZE = struct.Struct("!I")
+KILLED = "The operation was killed before it ended (out of memory, or by another process)."
 
 Done = Callable[[wire.Result], None]
 
@@ -38,6 +36,8 @@ class Jobs:
         self._loop, self._workspace, self._seconds = loop, workspace, seconds
         self._running: Dict[str, Job] = {}
         self._waiting: Deque[Any] = deque()
+        self._spare: Optional[Child] = None
+        self._closed = False
 
     def submit(self, call: wire.Call, done: Done) -> None:
         if len(self._waiting) >= MAX_WAITING:
@@ -60,6 +60,11 @@ class Jobs:
         return False
 
     def close(self) -> None:
+        self._closed = True
+        self._waiting.clear()
+        if self._spare is not None:
+            self._spare.end()
+            self._spare = None
         for job in list(self._running.values()):
             job.stop({"cancelled": True}, "The runner ends.")
 
@@ -67,48 +72,51 @@ class Jobs:
         while self._waiting and len(self._running) < MAX_JOBS:
             call, done = self._waiting.popleft()
             try:
-                self._running[call.op_id] = Job(
-                    self._loop, call, self._workspace, self._seconds, self._ended(call.op_id, done)
-                )
+                child = self._child(call)
             except OSError as error:
                 done(failed(call.op_id, f"The sandbox cannot start a process: {error.strerror}. Stop some first."))
+                continue
+            self._running[call.op_id] = Job(self._loop, call.op_id, child, self._seconds, self._ended(call.op_id, done))
 
     def _ended(self, op_id: str, done: Done) -> Done:
         def ended(result: wire.Result) -> None:
             self._running.pop(op_id, None)
             done(result)
             self._start_next()
+            self._loop.call_later(0, self._keep_spare)  # the answer goes out first
 
         return ended
+
+    def _child(self, call: wire.Call) -> Child:
+        """One that does the call: the spare, where it can have it, or one forked with it."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            if spare.hand(call):
+                return spare
+            spare.end()
+        return Child(self._loop, self._workspace, call)
+
+    def _keep_spare(self) -> None:
+        """Without one, where the sandbox has no process left, the next operation forks for itself."""
+        if self._spare is None and not self._closed:
+            with contextlib.suppress(OSError):
+                self._spare = Child(self._loop, self._workspace)
 
 
 class Job:
     """One call in one child."""
 
-    def __init__(self, loop: Loop, call: wire.Call, workspace: str, seconds: float, done: Done) -> None:
-        self._loop, self._call, self._done = loop, call, done
+    def __init__(self, loop: Loop, op_id: str, child: Child, seconds: float, done: Done) -> None:
+        self._loop, self._op_id, self._child, self._done = loop, op_id, child, done
         self._answer: List[bytes] = []
         self._size = 0
         self._over = False
-        preload()
-        self._fd, write_fd = os.pipe()
-        try:
-            self._pid = os.fork()
-        except OSError:
-            os.close(self._fd)
-            os.close(write_fd)
-            raise
-        if self._pid == 0:
-            work(call, workspace, write_fd)
-        os.close(write_fd)
-        os.set_blocking(self._fd, False)
-        loop.watch_child(self._pid, lambda _code: None)
-        loop.selector.register(self._fd, selectors.EVENT_READ, self._readable)
+        loop.selector.register(child.answers, selectors.EVENT_READ, self._readable)
         self._timer = loop.call_later(seconds, lambda: self._time_out(seconds))
 
     def stop(self, meta: Dict[str, Any], why: str) -> None:
         if not self._over:
-            self._finish(wire.Result(self._call.op_id, False, why.encode(), meta))
+            self._finish(wire.Result(self._op_id, False, why.encode(), meta))
 
     def _time_out(self, seconds: float) -> None:
         self.stop({"timed_out": True}, f"Stopped: the operation took more than {seconds:g} s.")
@@ -117,11 +125,11 @@ class Job:
         budget = DRAIN_BYTES
         while budget > 0:
             try:
-                data = os.read(self._fd, READ_BYTES)
+                data = os.read(self._child.answers, READ_BYTES)
             except BlockingIOError:
                 return
             if not data:
-                self._finish(read_answer(self._call.op_id, b"".join(self._answer)))
+                self._finish(read_answer(self._op_id, b"".join(self._answer)) or failed(self._op_id, KILLED))
                 return
             budget -= len(data)
             self._size += len(data)
@@ -133,48 +141,9 @@ class Job:
     def _finish(self, result: wire.Result) -> None:
         self._over = True
         self._timer.cancel()
-        self._loop.forget(self._fd)
-        os.close(self._fd)
-        if self._pid in self._loop.children():
-            with contextlib.suppress(OSError):
-                os.killpg(self._pid, signal.SIGKILL)  # with whatever it started
+        self._loop.forget(self._child.answers)
+        self._child.end()
         self._done(result)
-
-
-def preload() -> None:
-    """Import the operations here, once, so that no child pays for it."""
-    from sandbox.runner import files  # noqa: F401
-
-
-def work(call: wire.Call, workspace: str, fd: int) -> NoReturn:
-    """The child's life: do it, write the answer, end."""
-    try:
-        os.setpgid(0, 0)
-        procs.die_with_parent()
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        from sandbox.runner import files
-
-        try:
-            ok, body, meta = files.perform(call.operation, call.body, workspace)
-        except Exception as error:  # a bug or a hostile file: the model is told, the runner lives
-            ok, body, meta = False, f"{call.operation.kind} failed: {type(error).__name__}: {error}".encode(), {}
-        header = json.dumps({"ok": ok, "meta": meta}).encode()
-        answer = memoryview(_SIZE.pack(len(header)) + header + body)
-        while answer:
-            answer = answer[os.write(fd, answer) :]
-    finally:
-        os._exit(0)
-
-
-def read_answer(op_id: str, answer: bytes) -> wire.Result:
-    """The result in what a child wrote; a child that died first wrote less."""
-    try:
-        size = _SIZE.unpack_from(answer)[0]
-        header = json.loads(answer[_SIZE.size : _SIZE.size + size])
-        return wire.Result(op_id, header["ok"], answer[_SIZE.size + size :], header["meta"])
-    except (struct.error, ValueError):
-        return failed(op_id, "The operation was killed before it ended (out of memory, or by another process).")
 
 
 def failed(op_id: str, why: str, meta: Optional[Dict[str, Any]] = None) -> wire.Result:

@@ -1,6 +1,6 @@
-"""What the kernel is asked: prctl, the table of processes, and the end of everything below a process.
+"""What the kernel is asked: prctl, descriptors, the table of processes, and the end of everything below a process.
 
-Above: `supervisor`, `core`, `jobs`. It decides nothing; callers say whom to spare.
+Above: `supervisor`, `core`, `shell`, `child`. It decides nothing; callers say whom to spare.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import time
-from typing import AbstractSet, Callable, Dict, List, NamedTuple
+from typing import AbstractSet, Callable, Dict, List, NamedTuple, Sequence
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
 
@@ -53,6 +53,20 @@ def hide() -> None:
 def die_with_parent() -> None:
     """Be killed when the process that forked this one ends."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def close_all(fds: Sequence[int]) -> None:
+    """Close each of these descriptors."""
+    for fd in fds:
+        os.close(fd)
+
+
+def close_others(keep: Sequence[int]) -> None:
+    """For a forked child: let go of PID 1's descriptors. A pipe or socket held here would never end."""
+    low = 3
+    for fd in [*sorted(keep), 4096]:
+        os.closerange(low, fd)
+        low = fd + 1
 
 
 def ticks_now() -> int:

@@ -75,25 +75,20 @@ class Link:
                 pipes += os.pipe()
             self.pid = os.fork()
         except OSError:
-            close_all(pipes)
+            procs.close_all(pipes)
             raise
         commands, self.commands, self.reports, reports, shell_input, self.input, self.status, status = pipes
         theirs = supervisor.Pipes(commands, reports, shell_input, status)
         if self.pid == 0:
             supervisor.run(theirs, settings.env, cwd, settings.workspace)
-        close_all(theirs)
+        procs.close_all(theirs)
         for fd in (self.commands, self.reports, self.input, self.status):
             os.set_blocking(fd, False)
 
     def close(self, loop: Loop) -> None:
         for fd in (self.reports, self.status):
             loop.forget(fd)
-        close_all((self.commands, self.reports, self.input, self.status))
-
-
-def close_all(fds: Sequence[int]) -> None:
-    for fd in fds:
-        os.close(fd)
+        procs.close_all((self.commands, self.reports, self.input, self.status))
 
 
 class Shell:

@@ -21,7 +21,7 @@ import contextlib
 import os
 import select
 import signal
-from typing import Dict, List, NamedTuple, NoReturn, Sequence
+from typing import Dict, List, NamedTuple, NoReturn
 
 from sandbox.runner import procs
 from sandbox.runner.loop import exit_code
@@ -46,21 +46,13 @@ def run(pipes: Pipes, env: Dict[str, str], cwd: str, home: str) -> NoReturn:
     """The life of a freshly forked supervisor. Never returns."""
     try:
         os.setsid()
-        close_others(pipes)
+        procs.close_others(pipes)
         procs.adopt_orphans()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)  # `kill $PPID` by mistake shall not cost the shell
         Supervisor(pipes, env, home).serve(cwd)
     finally:
         os._exit(1)
-
-
-def close_others(keep: Sequence[int]) -> None:
-    """Let go of PID 1's descriptors: a pipe held here would never end."""
-    low = 3
-    for fd in [*sorted(keep), 4096]:
-        os.closerange(low, fd)
-        low = fd + 1
 
 
 class Supervisor:

@@ -16,6 +16,8 @@ from typing import Any
 from server.events import NewEvent, StoredEvent
 from server.store.store import Store
 
+RECENT = 64
+"""Events of a followed session that are kept in memory: a few rounds of tools. Older ones are read from the store."""
 PAGE = 500
 """Events that a follower reads at a time."""
 MAX_DELTAS = 1_000
@@ -55,10 +57,25 @@ class _Channel:
         self.news = asyncio.Event()
         self.followers = 0
         self.deltas: list[_Waiting] = []
+        self.recent: deque[StoredEvent] = deque(maxlen=RECENT)
+        self.pokes = 0
+        """How often others may have written: what is in `recent` is then not all there is."""
 
     def ring(self) -> None:
         self.news.set()
         self.news = asyncio.Event()
+
+    def remember(self, stored: Sequence[StoredEvent]) -> None:
+        """Keep the newest events for followers who are nearly there, without a gap."""
+        if self.recent and stored[0].seq != self.recent[-1].seq + 1:
+            self.recent.clear()
+        self.recent.extend(stored)
+
+    def since(self, after: int) -> list[StoredEvent] | None:
+        """The events above `after`, if they are all in memory."""
+        if not self.recent or self.recent[0].seq > after + 1:
+            return None
+        return [event for event in self.recent if event.seq > after]
 
 
 class Log:
@@ -111,6 +128,7 @@ class Log:
         """Another process may have written: let the followers of this session, or of all, look."""
         chosen = self._channels.values() if session_id is None else filter(None, [self._channels.get(session_id)])
         for channel in list(chosen):
+            channel.pokes += 1
             channel.ring()
 
     def publish(self, delta: Delta) -> None:
@@ -135,12 +153,15 @@ class Log:
         channel = self._channels.setdefault(session_id, _Channel())
         mine = _Waiting()
         channel.followers += 1
+        pokes = -1
         if deltas:
             channel.deltas.append(mine)
         try:
             while True:
                 news = channel.news  # taken before reading: what is stored after this rings it
-                events = await self._store.events(session_id, after, PAGE)
+                known = channel.since(after) if pokes == channel.pokes else None
+                pokes = channel.pokes
+                events = await self._store.events(session_id, after, PAGE) if known is None else known
                 for event in events:
                     while mine and mine[0].after < event.seq:
                         yield mine.popleft()
@@ -151,8 +172,8 @@ class Log:
                     yield mine.popleft()
                     shown = True
                 if not events:
-                    if not shown:
-                        await self._store.session(session_id)  # woken for nothing: it may have been deleted
+                    if known is None and not shown:
+                        await self._store.session(session_id)  # others wrote nothing: it may have been deleted
                     await news.wait()
         finally:
             channel.followers -= 1
@@ -166,4 +187,5 @@ class Log:
             self.on_append(session_id)
         channel = self._channels.get(session_id)
         if channel is not None and stored:
+            channel.remember(stored)
             channel.ring()

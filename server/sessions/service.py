@@ -204,7 +204,8 @@ class Service:
 
     async def view(self, session_id: str) -> SessionView:
         """A session as it is now. Raises NotFound."""
-        return await self._view(await self._store.session(session_id))
+        row, tail = await self._store.session_and_tail(session_id)
+        return await self._view(row, tail)
 
     async def list_sessions(
         self, *, limit: int = 20, before: tuple[str, str] | None = None, archived: bool = False
@@ -240,10 +241,12 @@ class Service:
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
-    async def _view(self, row: SessionRow) -> SessionView:
+    async def _view(self, row: SessionRow, tail: Sequence[StoredEvent] = ()) -> SessionView:
+        """`tail`: the events that the cached fold does not cover, where they have been read already."""
         state = _cached(row)
-        state = fold(state, await self._log.read(row.id, state.seq))
-        return SessionView(row, thaw(row.spec), state)
+        if not tail or tail[0].seq != state.seq + 1:
+            tail = await self._log.read(row.id, state.seq) if row.head > state.seq else ()
+        return SessionView(row, thaw(row.spec), fold(state, tail))
 
     async def _watch(self, view: SessionView) -> AsyncGenerator[SessionView]:
         state = view.state

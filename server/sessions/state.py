@@ -107,13 +107,21 @@ class SessionState:
 Fold = Callable[[SessionState, StoredEvent], SessionState]
 
 
+def changed(state: SessionState, **fields: Any) -> SessionState:
+    """A copy with these fields changed: `dataclasses.replace` without its checks, a quarter of its cost, and a round
+    of tools folds a dozen events."""
+    copy = object.__new__(SessionState)
+    copy.__dict__.update(state.__dict__, **fields)
+    return copy
+
+
 def fold(state: SessionState, events: Iterable[StoredEvent]) -> SessionState:
     """The state after these events. Raises IllegalTransition for a log that cannot be."""
     for event in events:
         if event.seq <= state.seq:
             continue
         step = _STEPS.get(event.type)
-        state = replace(step(state, event) if step else state, seq=event.seq)
+        state = changed(step(state, event) if step else state, seq=event.seq)
     return state
 
 
@@ -134,11 +142,11 @@ def load(data: Mapping[str, Any]) -> SessionState:
 def _move(state: SessionState, to: str, event: StoredEvent) -> SessionState:
     if to != state.status and to not in TRANSITIONS[state.status]:
         raise IllegalTransition(f"{event.type} (number {event.seq}) while {state.status}")
-    return replace(state, status=to)
+    return changed(state, status=to)
 
 
 def _input(state: SessionState, event: StoredEvent) -> SessionState:
-    return replace(state, queue=(*state.queue, QueuedInput(event.id, event.type, event.seq)))
+    return changed(state, queue=(*state.queue, QueuedInput(event.id, event.type, event.seq)))
 
 
 def _delivered(state: SessionState, event: StoredEvent) -> SessionState:
@@ -146,8 +154,8 @@ def _delivered(state: SessionState, event: StoredEvent) -> SessionState:
     given = [item for item in state.queue if item.id in ids]
     rest = tuple(item for item in state.queue if item.id not in ids)
     if any(item.type == "user.interrupt" for item in given):
-        return replace(state, queue=rest, owed=False, paused=False)
-    return replace(state, queue=rest, owed=state.owed or any(item.type == "user.message" for item in given))
+        return changed(state, queue=rest, owed=False, paused=False)
+    return changed(state, queue=rest, owed=state.owed or any(item.type == "user.message" for item in given))
 
 
 def _running(state: SessionState, event: StoredEvent) -> SessionState:
@@ -155,7 +163,7 @@ def _running(state: SessionState, event: StoredEvent) -> SessionState:
     moved = _move(state, "running", event)
     if not fresh:
         return moved
-    return replace(
+    return changed(
         moved,
         active_since=(event.public or {}).get("processed_at"),
         turns=state.turns + 1,
@@ -172,14 +180,14 @@ def _running(state: SessionState, event: StoredEvent) -> SessionState:
 
 
 def _rescheduled(state: SessionState, event: StoredEvent) -> SessionState:
-    return replace(_move(state, "rescheduling", event), activity="waiting to try the model again")
+    return changed(_move(state, "rescheduling", event), activity="waiting to try the model again")
 
 
 def _idle(state: SessionState, event: StoredEvent) -> SessionState:
     body = event.public or {}
     moved = _move(state, "idle", event)
     active = state.active_seconds + seconds_between(state.active_since, body.get("processed_at"))
-    return replace(
+    return changed(
         moved,
         stop_reason=body.get("stop_reason"),
         owed=False,
@@ -191,11 +199,11 @@ def _idle(state: SessionState, event: StoredEvent) -> SessionState:
 
 
 def _terminated(state: SessionState, event: StoredEvent) -> SessionState:
-    return replace(_move(state, "terminated", event), activity="terminated")
+    return changed(_move(state, "terminated", event), activity="terminated")
 
 
 def _request_start(state: SessionState, event: StoredEvent) -> SessionState:
-    return replace(
+    return changed(
         state,
         open_request=event.id,
         requests=state.requests + 1,
@@ -207,11 +215,11 @@ def _request_start(state: SessionState, event: StoredEvent) -> SessionState:
 
 def _request_end(state: SessionState, event: StoredEvent) -> SessionState:
     body, raw = event.public or {}, event.private or {}
-    state = replace(state, open_request=None)
+    state = changed(state, open_request=None)
     if body.get("is_error"):
         return state
     stop = raw.get("stop_reason")
-    return replace(
+    return changed(
         state,
         owed=stop == "pause_turn",
         paused=stop == "pause_turn",
@@ -239,11 +247,11 @@ def _add_usage(usage: Usage, more: Mapping[str, Any], cost: str | None) -> Usage
 
 def _tool_use(state: SessionState, event: StoredEvent) -> SessionState:
     body, raw = event.public or {}, event.private or {}
-    state = replace(state, reply_open=False)
+    state = changed(state, reply_open=False)
     if raw.get("server_side"):
-        return replace(state, tool_calls=state.tool_calls + 1, activity=f"used {body['name']}")
+        return changed(state, tool_calls=state.tool_calls + 1, activity=f"used {body['name']}")
     call = OpenCall(event.id, body["name"], body["input"], body.get("evaluated_permission") == "allow", raw.get("note"))
-    return replace(
+    return changed(
         state, calls=(*state.calls, call), tool_calls=state.tool_calls + 1, activity=_describe(call.name, call.input)
     )
 
@@ -253,7 +261,7 @@ def _dispatched(state: SessionState, event: StoredEvent) -> SessionState:
     calls = tuple(
         replace(call, incarnation=raw["incarnation"]) if call.id == raw["call"] else call for call in state.calls
     )
-    return replace(state, calls=calls)
+    return changed(state, calls=calls)
 
 
 def _tool_result(state: SessionState, event: StoredEvent) -> SessionState:
@@ -261,20 +269,20 @@ def _tool_result(state: SessionState, event: StoredEvent) -> SessionState:
     calls = tuple(call for call in state.calls if call.id != done)
     if len(calls) == len(state.calls):
         return state  # a result of a call that the provider made itself
-    return replace(state, calls=calls, owed=True)
+    return changed(state, calls=calls, owed=True)
 
 
 def _message(state: SessionState, event: StoredEvent) -> SessionState:
     blocks = (event.public or {}).get("content", ())
     before = state.reply or "" if state.reply_open else ""
     text = before + "".join(block.get("text", "") for block in blocks)
-    return replace(state, reply=text[:REPLY_LIMIT], reply_open=True, activity="writing")
+    return changed(state, reply=text[:REPLY_LIMIT], reply_open=True, activity="writing")
 
 
 def _error(state: SessionState, event: StoredEvent) -> SessionState:
     error = (event.public or {}).get("error", {})
     hopeless = error.get("retry_status", {}).get("type") != "retrying"
-    return replace(state, failures=state.failures + 1, hopeless=hopeless, last_error=error.get("message"))
+    return changed(state, failures=state.failures + 1, hopeless=hopeless, last_error=error.get("message"))
 
 
 def _describe(name: str, arguments: Mapping[str, Any]) -> str:

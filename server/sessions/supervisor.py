@@ -12,7 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from server.errors import NotFound, StaleWriter
-from server.sessions.loop import Loop, Means
+from server.sessions.loop import Loop
+from server.sessions.means import Means
 from server.sessions.spec import thaw
 from server.store.store import Store
 

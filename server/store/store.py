@@ -52,6 +52,8 @@ class SandboxRow:
     state: str
 
 
+ALL = 1_000_000
+"""Events: more than any session has."""
 _SESSION = "id, thread_id, title, spec, head, attention, fold, fold_seq, created_at, updated_at, archived_at"
 
 
@@ -209,6 +211,21 @@ class Store:
             raise NotFound(f"No session {session_id!r}. list_sessions shows those that exist.")
         return _session(row)
 
+    async def session_and_tail(self, session_id: str) -> tuple[SessionRow, list[StoredEvent]]:
+        """A session with the events that its cached fold does not cover. Raises NotFound."""
+
+        def work(cursor: Cursor) -> tuple[SessionRow, list[StoredEvent]] | None:
+            found = cursor.one(f"SELECT {_SESSION} FROM sessions WHERE id = :id", {"id": session_id})
+            if found is None:
+                return None
+            row = _session(found)
+            return row, _events(cursor, session_id, row.fold_seq if row.fold else 0, ALL)
+
+        read = await self._database.read(work)
+        if read is None:
+            raise NotFound(f"No session {session_id!r}. list_sessions shows those that exist.")
+        return read
+
     async def sessions(self, *, limit: int, before: tuple[str, str] | None, archived: bool) -> list[SessionRow]:
         """Newest first; `before` is the (created_at, id) of the last one already seen."""
 
@@ -287,7 +304,7 @@ class Store:
 
         return await self._database.write(work)
 
-    async def events(self, session_id: str, after: int = 0, limit: int = 1_000_000) -> list[StoredEvent]:
+    async def events(self, session_id: str, after: int = 0, limit: int = ALL) -> list[StoredEvent]:
         """The events numbered above `after`, in order."""
         return await self._database.read(lambda cursor: _events(cursor, session_id, after, limit))
 

@@ -1,0 +1,129 @@
+"""Ask the model: deliver what waits, stream the answer, append it or its failure.
+
+Above: `loop`. Below: the provider, and `answer.py`, which says what an answer means. Retrying is the loop's: a failure
+is an event like any other, and what follows from it is decided from the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from server import events
+from server.errors import ModelError
+from server.events import NewEvent
+from server.ids import new_id
+from server.providers import BlockStarted, Chunk, ModelRequest, ModelResponse, ModelUsage, TextDelta
+from server.sessions.answer import read_answer, wire_usage
+from server.sessions.decide import AskModel, backoff
+from server.sessions.log import Delta, Log
+from server.sessions.means import Means
+from server.sessions.record import Record
+from server.sessions.spec import Spec
+
+
+class Asking:
+    """The model's end of one session."""
+
+    def __init__(self, means: Means, record: Record, spec: Spec) -> None:
+        self._means = means
+        self._record = record
+        self._spec = spec
+        self._retry_after: float | None = None
+
+    async def ask(self, work: AskModel) -> None:
+        """Begin the request in the log, then send it."""
+        if work.attempt:
+            await asyncio.sleep(backoff(work.attempt, self._retry_after, random.random()))
+        record = self._record
+        new: list[NewEvent] = []
+        if record.state.status != "running":
+            new += events.turn_started(record.thread, self._spec.agent_name)
+        if work.deliver:
+            new.append(events.delivered(record.thread, work.deliver))
+        start = events.model_request_start(record.thread)
+        await record.append([*new, start])
+        await self.send(start.id)
+
+    async def send(self, start_id: str) -> None:
+        """Send the request whose start is in the log, and append its answer or its failure."""
+        if self._spec.in_sandbox:
+            self._means.sandboxes.prepare(self._record.session_id, self._spec)
+        try:
+            new = await self._answer(start_id)
+        except ModelError as error:
+            new = self._failure(start_id, error)
+        await self._record.append(new)
+
+    async def _answer(self, start_id: str) -> list[NewEvent]:
+        spec, record = self._spec, self._record
+        messages = record.transcript.messages()
+        request = ModelRequest(spec.model, spec.system, spec.tools, messages, spec.max_tokens, spec.options)
+        deltas = _Deltas(self._means.log, record.session_id, record.state.seq)
+        response = await _receive(self._means.provider(spec.model).stream(request), deltas)
+        answer = read_answer(
+            record.thread,
+            start_id,
+            response,
+            enabled=spec.in_sandbox,
+            event_id=deltas.event_id,
+            cost=self._means.prices.cost_usd(response.model, response.usage),
+            earlier=record.transcript.server_calls,
+        )
+        # A sandbox that is there already gets its calls logged as dispatched in the same transaction.
+        incarnation = self._means.sandboxes.incarnation(record.session_id)
+        if incarnation is None:
+            return answer.events
+        sent = [events.dispatched(record.thread, call.id, incarnation) for call in answer.calls]
+        return [*answer.events, *sent]
+
+    def _failure(self, start_id: str, error: ModelError) -> list[NewEvent]:
+        record = self._record
+        self._retry_after = error.retry_after
+        again = error.retryable and record.state.failures + 1 <= self._means.limits.retries
+        status = "retrying" if again else "exhausted"
+        new = [
+            failed_request(record.thread, start_id),
+            events.session_error(record.thread, error.error_type, str(error), status),
+        ]
+        return [*new, *events.turn_rescheduled(record.thread, self._spec.agent_name)] if again else new
+
+
+def failed_request(thread: str, start_id: str) -> NewEvent:
+    """The end of a request without an answer."""
+    return events.model_request_end(thread, start_id, wire_usage(ModelUsage()), is_error=True)
+
+
+class _Deltas:
+    """Publishes text as it comes, under the id that its event will have."""
+
+    def __init__(self, log: Log, session_id: str, after: int) -> None:
+        self._log, self._session_id, self._after = log, session_id, after
+        self._ids: dict[int, str] = {}
+        self._types: dict[int, str] = {}
+
+    def event_id(self, index: int) -> str:
+        return self._ids.setdefault(index, new_id("sevt"))
+
+    def show(self, chunk: Chunk) -> None:
+        match chunk:
+            case BlockStarted(index, kind) if kind in ("text", "thinking"):
+                self._types[index] = "agent.message" if kind == "text" else "agent.thinking"
+                self._publish(index, "")
+            case TextDelta(index, text):
+                self._publish(index, text)
+
+    def _publish(self, index: int, text: str) -> None:
+        kind = self._types.get(index, "agent.message")
+        self._log.publish(Delta(self._session_id, self.event_id(index), kind, text, self._after))
+
+
+async def _receive(stream: AsyncIterator[Chunk], deltas: _Deltas) -> ModelResponse:
+    async with aclosing(stream) as chunks:  # type: ignore[type-var]
+        async for chunk in chunks:
+            if isinstance(chunk, ModelResponse):
+                return chunk
+            deltas.show(chunk)
+    raise ModelError("The model's stream ended without an answer.")

@@ -1,0 +1,171 @@
+"""Run the model's calls in the session's sandbox, each at most once, and append what came of them.
+
+Above: `loop`. Below: `sandboxes` and the tools' operations. Which life of the sandbox a call goes to is logged before
+it goes; a call that an earlier life may have run is answered with an error that says so, never run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Coroutine, Sequence
+from typing import Any
+
+from sandbox.errors import SandboxError, SandboxGone
+from sandbox.protocol import Sandbox
+from sandbox.wire import Call
+from server import events
+from server.events import NewEvent
+from server.sessions.decide import AskModel, next_work
+from server.sessions.means import Means
+from server.sessions.record import Record
+from server.sessions.spec import Spec
+from server.sessions.state import OpenCall
+from server.tools import BadArguments
+from server.tools.render import Content, render
+from server.tools.toolset import IN_SANDBOX
+
+logger = logging.getLogger(__name__)
+
+UNKNOWABLE = (
+    "The sandbox was lost while this call was running: it may or may not have taken effect. Look at the files before"
+    " you do it again."
+)
+GRACE = 10.0
+"""Seconds that running calls get to stop after an interrupt before they are closed without a result."""
+
+
+class Hands:
+    """The sandbox's end of one session."""
+
+    def __init__(self, means: Means, record: Record, spec: Spec) -> None:
+        self._means = means
+        self._record = record
+        self._spec = spec
+        self._running: dict[str, Sandbox] = {}
+        self.begun: str | None = None
+        """A model request whose start was appended together with the last result, and that is still to be sent."""
+
+    @property
+    def busy(self) -> bool:
+        """Calls are running in the sandbox now."""
+        return bool(self._running)
+
+    async def run(self, calls: Sequence[OpenCall]) -> None:
+        """Run the calls of one answer side by side; each result is appended when it is there."""
+        refused = {call.id: reason for call in calls if (reason := refusal(call))}
+        for call in calls:
+            if call.id in refused:
+                await self._append_result(call, [events.text(refused[call.id])], is_error=True)
+        if rest := [call for call in calls if call.id not in refused]:
+            await self._run_in_sandbox(rest)
+
+    async def cancel(self) -> None:
+        """Stop what runs; the results still come, and are appended."""
+        for op_id, sandbox in list(self._running.items()):
+            try:
+                await asyncio.wait_for(sandbox.cancel(op_id), GRACE)
+            except (SandboxError, TimeoutError) as error:
+                logger.warning("cancelling %s: %s", op_id, error)
+
+    async def cancel_sent(self) -> None:
+        """Stop calls that an engine before this one sent: they may still run, and the shell would wait for them."""
+        sent = [call for call in self._record.state.calls if call.incarnation is not None]
+        if not sent:
+            return
+        try:
+            async with asyncio.timeout(GRACE), self._use() as sandbox:
+                for call in sent:
+                    if call.incarnation == sandbox.incarnation:
+                        await sandbox.cancel(call.id)
+                        await sandbox.settle([call.id])
+        except (SandboxError, TimeoutError) as error:
+            logger.warning("cancelling the calls of %s: %s", self._record.session_id, error)
+
+    def _use(self) -> Any:
+        return self._means.sandboxes.use(self._record.session_id, self._spec)
+
+    async def _run_in_sandbox(self, calls: Sequence[OpenCall]) -> None:
+        ids = {call.id for call in calls}
+        try:
+            async with self._use() as sandbox:
+                await self._dispatch(calls, sandbox)
+                sent = [call for call in self._record.state.calls if call.id in ids]
+                await _side_by_side([self._run_call(call, sandbox) for call in sent])
+        except SandboxGone as gone:
+            logger.warning("%s: %s", self._record.session_id, gone)
+            await self._close(ids, UNKNOWABLE)
+        except SandboxError as error:
+            await self._close(ids, f"No sandbox could be used: {error}")
+
+    async def _dispatch(self, calls: Sequence[OpenCall], sandbox: Sandbox) -> None:
+        """Log which life of the sandbox the calls go to, before they go."""
+        thread = self._record.thread
+        new = [events.dispatched(thread, call.id, sandbox.incarnation) for call in calls if call.incarnation is None]
+        if new:
+            await self._record.append(new)
+
+    async def _run_call(self, call: OpenCall, sandbox: Sandbox) -> None:
+        if call.incarnation != sandbox.incarnation:
+            await self._append_result(call, [events.text(UNKNOWABLE)], is_error=True)
+            return
+        operation, body = IN_SANDBOX[call.name].prepare(call.input)
+        self._running[call.id] = sandbox
+        try:
+            result = await sandbox.call(Call(call.id, operation, self._record.thread, body))
+        finally:
+            del self._running[call.id]
+        content, is_error = render(result)
+        await self._append_result(call, content, is_error=is_error)
+        await sandbox.settle([call.id])
+
+    async def _append_result(self, call: OpenCall, content: Sequence[Any], *, is_error: bool) -> None:
+        """Append a result; when it is the last one, the next request begins in the same transaction.
+
+        A commit costs a good part of a millisecond, and every round of tools would pay it twice. Something that came
+        meanwhile has to be delivered first: then the result is appended alone.
+        """
+        record = self._record
+        result = self._result(call, content, is_error=is_error)
+        asks_next = next_work(record.after([result]), self._means.limits) == AskModel((), 0)
+        start = events.model_request_start(record.thread)
+        if asks_next and not record.news.is_set() and await record.append_if_newest([result, start]):
+            self.begun = start.id
+        else:
+            await record.append([result])
+
+    async def _close(self, ids: Collection[str], reason: str) -> None:
+        still_open = [call for call in self._record.state.calls if call.id in ids]
+        new = [self._result(call, [events.text(reason)], is_error=True) for call in still_open]
+        if new:
+            await self._record.append(new)
+
+    def _result(self, call: OpenCall, content: Content | Sequence[Any], *, is_error: bool) -> NewEvent:
+        news = [events.text(f"[{line}]\n") for line in self._means.sandboxes.take_news(self._record.session_id)]
+        return events.tool_result(self._record.thread, call.id, [*news, *content], is_error=is_error)
+
+
+def refusal(call: OpenCall) -> str | None:
+    """Why a call is answered without being run, if so."""
+    if call.note:
+        return call.note
+    if not call.allowed:
+        return f"There is no tool {call.name!r} here. Use the tools that you were given."
+    try:
+        IN_SANDBOX[call.name].prepare(call.input)
+    except BadArguments as error:
+        return str(error)
+    return None
+
+
+async def _side_by_side(acts: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run them together; when one fails the others are cancelled and its own error is raised."""
+    if len(acts) == 1:
+        await acts[0]
+        return
+    try:
+        async with asyncio.TaskGroup() as group:
+            for act in acts:
+                group.create_task(act)
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None

@@ -1,0 +1,98 @@
+"""A session's log as its loop knows it: folded, kept up to date, appended to.
+
+Above: `loop`, `asking`, `hands`, which share one. Below: the log. It reads only when somebody else may have written:
+what this process appends it folds itself, and a gap in the numbers shows what it has missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from server.events import NewEvent, StoredEvent
+from server.sessions.decide import Limits, Rest, next_work
+from server.sessions.log import Log
+from server.sessions.state import SessionState, dump, fold
+from server.sessions.transcript import Transcript
+from server.store.store import HeadMoved
+
+
+class Record:
+    """The state and the transcript of one session, as far as its log has been read."""
+
+    def __init__(self, log: Log, session_id: str, thread: str, limits: Limits) -> None:
+        self._log = log
+        self._limits = limits
+        self.session_id = session_id
+        self.thread = thread
+        self.state = SessionState()
+        self.transcript = Transcript()
+        self.news = asyncio.Event()
+        """Somebody else has written, or may have."""
+        self._unread = True
+
+    def wake(self) -> None:
+        """Somebody else has written."""
+        self._unread = True
+        self.news.set()
+
+    async def read_on(self) -> None:
+        """Take what others have written into account."""
+        if self._unread:
+            self._unread = False
+            self.news.clear()
+            self._take(await self._log.read(self.session_id, self.state.seq))
+
+    async def ahead(self) -> SessionState:
+        """The state with what others have written, without taking it: whoever acts now may still append to the old."""
+        self.news.clear()
+        return fold(self.state, await self._log.read(self.session_id, self.state.seq))
+
+    async def append(self, new: Sequence[NewEvent]) -> None:
+        """Append what was done. Raises StaleWriter."""
+        try:
+            stored = await self._log.append(self.session_id, new, attention=True)
+        except asyncio.CancelledError:
+            self._unread = True  # it is stored all the same
+            raise
+        if stored[0].seq > self.state.seq + 1:  # somebody appended in between
+            self._take(await self._log.read(self.session_id, self.state.seq))
+        self._take(stored)
+
+    async def append_if_newest(self, new: Sequence[NewEvent]) -> bool:
+        """Append what was decided on all there is, or nothing when something has come that was not known."""
+        after = fold(self.state, self._numbered(new))
+        at_rest = isinstance(next_work(after, self._limits), Rest)
+        try:
+            stored = await self._log.append(
+                self.session_id,
+                new,
+                if_head=self.state.seq,
+                attention=not at_rest,
+                fold=dump(after) if at_rest else None,
+            )
+        except HeadMoved:
+            self._unread = True
+            return False
+        except asyncio.CancelledError:
+            self._unread = True
+            raise
+        self._take(stored)
+        return True
+
+    def after(self, new: Sequence[NewEvent]) -> SessionState:
+        """The state if these events came next."""
+        return fold(self.state, self._numbered(new))
+
+    def _numbered(self, new: Sequence[NewEvent]) -> list[StoredEvent]:
+        seq, session = self.state.seq, self.session_id
+        return [
+            StoredEvent(seq + n, session, event.thread_id, event.id, event.type, event.public, event.private)
+            for n, event in enumerate(new, 1)
+        ]
+
+    def _take(self, stored: Sequence[StoredEvent]) -> None:
+        for event in stored:
+            if event.seq == self.state.seq + 1:
+                self.state = fold(self.state, (event,))
+                self.transcript.apply(event)
