@@ -28,8 +28,9 @@ if [ ! -x .venv/bin/python ]; then
     "$python" -m pip install --quiet --user --break-system-packages virtualenv >/dev/null 2>&1 && "$python" -m virtualenv --quiet .venv
   } || fail "A virtual environment could not be made. On Debian or Ubuntu: sudo apt-get install python3-venv"
 fi
+# pip knows dependency groups from 25.1 on
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1" 2>/dev/null || true
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable . --group dev ||
-  .venv/bin/python -m pip install --quiet --upgrade pip && .venv/bin/python -m pip install --quiet --editable . --group dev ||
   fail "The packages could not be installed. Look at the message above; behind a proxy, set PIP_INDEX_URL or HTTPS_PROXY."
 rm -f .venv/.skiff-*
 touch "$stamp"

@@ -95,7 +95,8 @@ INVARIANTS = (
         "sandbox/test_egress_mux.py::test_unread_data_of_all_streams_together_is_bounded",
         "scenarios/test_models.py::test_a_turn_that_goes_round_and_round_is_ended_by_its_bound",
         "providers/test_anthropic.py::test_silence_is_bounded",
-        gap="reaching max_sandboxes and max_sessions_at_work is shown by no test",
+        "scenarios/test_bounds.py::test_more_sessions_than_may_work_at_once_wait_their_turn_and_all_end",
+        "scenarios/test_bounds.py::test_a_sandbox_too_many_stops_the_longest_idle_one_whose_files_stay",
     ),
     _r(
         "true-7-obeyed",
@@ -142,14 +143,14 @@ USER = (
         "`make demo` sends out an agent over stdio, shows progress, reads files back and says which model answered.",
         f"{_GETS} 1",
         "providers/test_scripted.py::test_the_demonstration_writes_a_program_that_really_runs",
-        gap="no test runs `skiff demo` itself; it is for tests/e2e",
+        "e2e/test_commands.py::test_the_demonstration_brings_back_a_reply_and_a_file_without_a_key",
     ),
     _r(
         "commands",
         "`skiff` has the commands mcp, serve, demo, doctor, work, sandbox and sessions, with help.",
         f"{_GETS} 2",
         "test_docs.py::test_the_readme_has_every_command",
-        gap="no test runs the commands; they are for tests/e2e",
+        "e2e/test_commands.py::test_",
     ),
     _r(
         "settings",
@@ -177,7 +178,7 @@ USER = (
         "server/test_mcp_http.py::test_without_a_token_only_this_machine_is_served",
         "server/test_mcp_http.py::test_a_port_that_is_taken_is_said_so",
         "server/test_mcp_words.py::test_host_headers_are_those_of_this_machine_and_those_allowed",
-        gap="that the first start makes the token file with mode 0600 is shown by no test",
+        "e2e/test_commands.py::test_the_data_folder_is_closed_to_others_and_so_is_its_token",
     ),
     _r(
         "host-snippets",
@@ -549,7 +550,7 @@ HANDS = (
         "sandbox/test_docker_backend.py::test_a_frozen_sandbox_thaws_at_the_next_call",
         "sandbox/test_docker_backend.py::test_a_stopped_sandbox_keeps_its_files_and_begins_a_new_life",
         "contracts/test_sandbox.py::test_files_survive_stop_and_attach_and_processes_do_not",
-        gap="stopping after stop_after, and what the agent is told, through a session, are for tests/scenarios",
+        "scenarios/test_bounds.py::test_an_idle_sandbox_is_stopped_and_the_next_message_starts_it_with_its_files",
     ),
     _r(
         "lost",
@@ -685,7 +686,7 @@ WHOLE = (
         "data-folder",
         "The data folder is closed to others (0700).",
         _SHOWN,
-        gap="for tests/server",
+        "e2e/test_commands.py::test_the_data_folder_is_closed_to_others_and_so_is_its_token",
     ),
     _r(
         "figures",

@@ -12,7 +12,7 @@ Standard library only, Python 3.8 syntax, one thread on `selectors`; a copy of t
     supervisor  the process above each bash: whatever a command starts stays below it and can be killed
     output      what is kept of a command's output, and what goes to a file
     jobs        file operations: their queue and time limits
-    child       a forked process that does one of them (`files`, `search`)
+    child       a forked process that does them, one at a time (`files`, `search`)
     net         connections of the sandbox, carried over the same stream
     procs       prctl, descriptors and /proc
 

@@ -1,18 +1,15 @@
-"""A forked child that does one file operation. It may be forked before there is one, and then waits for it.
+"""A forked child that does file operations, one at a time.
 
-Above: `jobs`. Below: `files` (in the child), `procs`. Forking takes milliseconds, most of them in copying pages that
-both sides touch: a child that is there already saves them. It knows nothing of queues or time limits.
+Above: `jobs`. Below: `files` (in the child), `procs`. Forking and then copying the pages that both sides touch takes
+milliseconds: a child that did its call well can be handed the next one. It knows nothing of queues or time limits.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import json
 import os
 import signal
-import struct
-from typing import List, NoReturn, Optional
+from typing import List, NoReturn
 
 from sandbox import wire
 from sandbox.runner import procs
@@ -21,14 +18,13 @@ from sandbox.runner.output import READ_BYTES
 
 MAX_HANDED = 1 << 15
 """The largest payload that a waiting child is handed: with its header it fits a pipe, so one write is enough."""
-_SIZE = struct.Struct("!I")
 
 
 class Child:
-    """PID 1's side of a child: its process and its two pipes."""
+    """PID 1's side of a child: its process, and a pipe for each direction."""
 
-    def __init__(self, loop: Loop, workspace: str, call: Optional[wire.Call] = None) -> None:
-        """Fork. It does `call` at once, or waits for `hand`. Raises OSError when no process or descriptor is left."""
+    def __init__(self, loop: Loop, workspace: str, call: wire.Call) -> None:
+        """Fork a child that does `call`. Raises OSError when the sandbox has no process or descriptor left."""
         from sandbox.runner import files  # noqa: F401  # here, once, so that no child pays for it
 
         pipes: List[int] = []
@@ -45,6 +41,7 @@ class Child:
         procs.close_all((orders, answers))
         os.set_blocking(self._orders, False)
         os.set_blocking(self.answers, False)
+        self.calls = 1
         self._lives = True
         loop.watch_child(self._pid, self._ended)
 
@@ -52,10 +49,11 @@ class Child:
         self._lives = False
 
     def hand(self, call: wire.Call) -> bool:
-        """Give a waiting child its call. False when it will do nothing of it: it was killed, or the call is large."""
-        if not self._lives or len(call.body) > MAX_HANDED:
+        """Give a waiting child its next call. False when it cannot do it, because it was killed: then `end` it."""
+        if not self._lives:
             return False
         procs.send([self._pid], signal.SIGCONT)  # the agent may have stopped it
+        self.calls += 1
         try:
             order = wire.encode(call.frame())
             return os.write(self._orders, order) == len(order)
@@ -69,51 +67,46 @@ class Child:
             procs.send([-self._pid, self._pid], signal.SIGKILL)  # its group, and it before it has made one
 
 
-def live(orders: int, answers: int, workspace: str, call: Optional[wire.Call]) -> NoReturn:
-    """The child's life: wait for the call where there is none yet, do it, write the answer, end."""
+def live(orders: int, answers: int, workspace: str, call: wire.Call) -> NoReturn:
+    """The child's life: do a call, write its result, wait for the next; end when none will come."""
     try:
         os.setpgid(0, 0)
         procs.die_with_parent()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         procs.close_others((orders, answers))
-        gc.disable()  # it would touch, and so copy, every page
-        call = call or receive(orders)
-        if call is not None:
-            answer = memoryview(work(call, workspace))
-            while answer:
-                answer = answer[os.write(answers, answer) :]
+        gc.freeze()  # what PID 1 had is not looked at, and so not copied
+        decoder = wire.Decoder()
+        answer(answers, call, workspace)
+        while True:
+            data = os.read(orders, READ_BYTES)
+            if not data:
+                break
+            for frame in decoder.feed(data):
+                answer(answers, wire.parse_call(frame), workspace)
     finally:
         os._exit(0)
 
 
-def receive(orders: int) -> Optional[wire.Call]:
-    """The call that `hand` wrote; None when none will come."""
-    decoder = wire.Decoder()
-    while True:
-        data = os.read(orders, READ_BYTES)
-        if not data:
-            return None
-        for frame in decoder.feed(data):
-            return wire.parse_call(frame)
+def answer(answers: int, call: wire.Call, workspace: str) -> None:
+    """Do a call and write its result as a frame."""
+    result = work(call, workspace)
+    try:
+        data = wire.encode(result.frame())
+    except ValueError:
+        data = wire.encode(wire.Result(call.op_id, False, b"The answer is too large to send.").frame())
+    left = memoryview(data)
+    while left:
+        left = left[os.write(answers, left) :]
 
 
-def work(call: wire.Call, workspace: str) -> bytes:
-    """Do the call; its answer for `read_answer`."""
+def work(call: wire.Call, workspace: str) -> wire.Result:
+    """The result of a call, whatever happens."""
     from sandbox.runner import files
 
     try:
         ok, body, meta = files.perform(call.operation, call.body, workspace)
+        return wire.Result(call.op_id, ok, body, meta)
     except Exception as error:  # a bug or a hostile file: the model is told, the runner lives
-        ok, body, meta = False, f"{call.kind} failed: {type(error).__name__}: {error}".encode(), {}
-    header = json.dumps({"ok": ok, "meta": meta}).encode()
-    return _SIZE.pack(len(header)) + header + body
-
-
-def read_answer(op_id: str, answer: bytes) -> Optional[wire.Result]:
-    """The result in what a child wrote; None when it died first and wrote less."""
-    with contextlib.suppress(struct.error, ValueError):
-        size = _SIZE.unpack_from(answer)[0]
-        header = json.loads(answer[_SIZE.size : _SIZE.size + size])
-        return wire.Result(op_id, header["ok"], answer[_SIZE.size + size :], header["meta"])
-    return None
+        why = f"{call.kind} failed: {type(error).__name__}: {error}"
+        return wire.Result(call.op_id, False, why.encode("utf-8", "replace"))

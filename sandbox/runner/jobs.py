@@ -1,21 +1,21 @@
-"""File operations, each in a short-lived child of its own.
+"""File operations, each in a child that does nothing else meanwhile.
 
 Above: `core`. Below: `child`, `loop`. A FIFO, an endless file or a catastrophic pattern blocks only its own child,
-which is killed when its time is over or when it is cancelled. From the first operation on a spare child waits for the
-next one; a sandbox that only runs commands does not pay for it. It knows nothing of what the operations do.
+which is killed when its time is over or when it is cancelled. One child that did its call quickly and well is kept a
+while for the next; a sandbox that only runs commands has none. It knows nothing of what the operations do.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
+import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, Optional
+from typing import Any, Callable, Deque, Dict, Optional
 
 from sandbox import wire
-from sandbox.runner.child import Child, read_answer
-from sandbox.runner.loop import Loop
+from sandbox.runner.child import MAX_HANDED, Child
+from sandbox.runner.loop import Loop, Timer
 from sandbox.runner.output import DRAIN_BYTES, READ_BYTES
 
 JOB_SECONDS = 120.0
@@ -24,6 +24,13 @@ MAX_JOBS = 16
 """Children at once; further ones wait. More would only share the same cores and eat the pids limit."""
 MAX_WAITING = 256
 """Operations that wait for a child; more are refused."""
+KEEP_SECONDS = 60.0
+"""For the kept child to be needed again: about 2 MB, given back by a sandbox that waits for its model or its human."""
+KEEP_CALLS = 100
+"""A child is then replaced: what an operation may leave behind stays small, and forking is a hundredth of the cost."""
+QUICK_SECONDS = 1.0
+SMALL_BYTES = 1 << 20
+"""A child whose call took longer, or whose answer was larger, may have grown: it is not kept."""
 KILLED = "The operation was killed before it ended (out of memory, or by another process)."
 
 Done = Callable[[wire.Result], None]
@@ -36,8 +43,8 @@ class Jobs:
         self._loop, self._workspace, self._seconds = loop, workspace, seconds
         self._running: Dict[str, Job] = {}
         self._waiting: Deque[Any] = deque()
-        self._spare: Optional[Child] = None
-        self._closed = False
+        self._kept: Optional[Child] = None
+        self._patience: Optional[Timer] = None
 
     def submit(self, call: wire.Call, done: Done) -> None:
         if len(self._waiting) >= MAX_WAITING:
@@ -60,13 +67,10 @@ class Jobs:
         return False
 
     def close(self) -> None:
-        self._closed = True
         self._waiting.clear()
-        if self._spare is not None:
-            self._spare.end()
-            self._spare = None
         for job in list(self._running.values()):
             job.stop({"cancelled": True}, "The runner ends.")
+        self._let_go()
 
     def _start_next(self) -> None:
         while self._waiting and len(self._running) < MAX_JOBS:
@@ -78,45 +82,65 @@ class Jobs:
                 continue
             self._running[call.op_id] = Job(self._loop, call.op_id, child, self._seconds, self._ended(call.op_id, done))
 
-    def _ended(self, op_id: str, done: Done) -> Done:
-        def ended(result: wire.Result) -> None:
+    def _ended(self, op_id: str, done: Done) -> Callable[[wire.Result, Optional[Child]], None]:
+        def ended(result: wire.Result, child: Optional[Child]) -> None:
             self._running.pop(op_id, None)
+            if child is not None:
+                self._keep(child)
             done(result)
             self._start_next()
-            self._loop.call_later(0, self._keep_spare)  # the answer goes out first
 
         return ended
 
+    # --- the kept child -----------------------------------------------------------------------------------------------
+
     def _child(self, call: wire.Call) -> Child:
-        """One that does the call: the spare, where it can have it, or one forked with it."""
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            if spare.hand(call):
-                return spare
-            spare.end()
+        """One that does the call: the kept one, where that can have it, or one forked with it."""
+        if self._kept is not None and len(call.body) <= MAX_HANDED:
+            child, self._kept = self._kept, None
+            if child.hand(call):
+                return child
+            child.end()
         return Child(self._loop, self._workspace, call)
 
-    def _keep_spare(self) -> None:
-        """Without one, where the sandbox has no process left, the next operation forks for itself."""
-        if self._spare is None and not self._closed:
-            with contextlib.suppress(OSError):
-                self._spare = Child(self._loop, self._workspace)
+    def _keep(self, child: Child) -> None:
+        """Have it for the next call, unless there is one or it is worn."""
+        if self._kept is not None or child.calls >= KEEP_CALLS:
+            child.end()
+            return
+        self._kept = child
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patience = self._loop.call_later(KEEP_SECONDS, self._let_go)
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            self._kept.end()
+            self._kept = None
 
 
 class Job:
-    """One call in one child."""
+    """One call in one child. `done` gets the result, and the child where it is as good as new."""
 
-    def __init__(self, loop: Loop, op_id: str, child: Child, seconds: float, done: Done) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        op_id: str,
+        child: Child,
+        seconds: float,
+        done: Callable[[wire.Result, Optional[Child]], None],
+    ) -> None:
         self._loop, self._op_id, self._child, self._done = loop, op_id, child, done
-        self._answer: List[bytes] = []
+        self._decoder = wire.Decoder()
         self._size = 0
+        self._began = time.monotonic()
         self._over = False
         loop.selector.register(child.answers, selectors.EVENT_READ, self._readable)
         self._timer = loop.call_later(seconds, lambda: self._time_out(seconds))
 
     def stop(self, meta: Dict[str, Any], why: str) -> None:
         if not self._over:
-            self._finish(wire.Result(self._op_id, False, why.encode(), meta))
+            self._finish(wire.Result(self._op_id, False, why.encode(), meta), keep=False)
 
     def _time_out(self, seconds: float) -> None:
         self.stop({"timed_out": True}, f"Stopped: the operation took more than {seconds:g} s.")
@@ -129,21 +153,22 @@ class Job:
             except BlockingIOError:
                 return
             if not data:
-                self._finish(read_answer(self._op_id, b"".join(self._answer)) or failed(self._op_id, KILLED))
+                self._finish(failed(self._op_id, KILLED), keep=False)
                 return
             budget -= len(data)
             self._size += len(data)
-            if self._size > wire.MAX_BODY + wire.MAX_HEADER:
-                self.stop({}, "The answer is too large to send.")
+            for frame in self._decoder.feed(data):
+                quick = time.monotonic() - self._began < QUICK_SECONDS
+                self._finish(wire.parse_result(frame), keep=quick and self._size < SMALL_BYTES)
                 return
-            self._answer.append(data)
 
-    def _finish(self, result: wire.Result) -> None:
+    def _finish(self, result: wire.Result, keep: bool) -> None:
         self._over = True
         self._timer.cancel()
         self._loop.forget(self._child.answers)
-        self._child.end()
-        self._done(result)
+        if not keep:
+            self._child.end()
+        self._done(result, self._child if keep else None)
 
 
 def failed(op_id: str, why: str, meta: Optional[Dict[str, Any]] = None) -> wire.Result:

@@ -94,6 +94,10 @@ class Workspaces:
         if not written.ok:
             raise InvalidRequest(f"{path}: {_words(written)}")
 
+    def attached(self, session_id: str) -> bool:
+        """Whether the session's sandbox is live now."""
+        return self._sandboxes.incarnation(session_id) is not None
+
     async def _do(self, row: SessionRow, operation: Operation, body: bytes = b"") -> Result:
         call = Call(new_id("work"), operation, body=body)
         try:

@@ -105,7 +105,9 @@ class Inside:
             with contextlib.suppress(OSError):
                 del self._out[: self._pipe.send(self._out)]
         if mask & selectors.EVENT_READ:
-            data = self._pipe.recv(1 << 18)
+            data = b""  # an end with unread data behind it is reported as a reset
+            with contextlib.suppress(ConnectionResetError):
+                data = self._pipe.recv(1 << 18)
             self._running = bool(data)
             for frame in self._decoder.feed(data):
                 self.listener.handle(frame)

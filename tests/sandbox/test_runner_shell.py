@@ -171,7 +171,7 @@ def test_a_stuck_shell_is_replaced_in_its_directory_and_the_result_says_so() -> 
 )
 def test_the_end_of_the_shell_is_a_result_and_a_new_one_stands_in_the_same_directory(command: str, code: int) -> None:
     async def story(hands: Hands) -> None:
-        await hands.bash("mkdir here; cd here; sleep 888 >/dev/null 2>&1 &")
+        await hands.bash("mkdir here; cd here; sleep 888 >/dev/null 2>&1 & until pgrep -x sleep; do :; done")
         result = await hands.bash(command)
         assert result.ok and result.meta["exit_code"] == code and "A new one was started in" in notes(result)
         assert (await hands.bash('echo "${PWD##*/}"; pgrep -c sleep')).body == b"here\n1\n"

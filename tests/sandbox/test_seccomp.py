@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -140,7 +140,6 @@ TOOLS = {
     "python3": "python3 -c 'import multiprocessing as m, asyncio, threading; print(m.Pool(2).map(abs, [-1]))'",
     "node": 'node -e \'require("os").networkInterfaces(); console.log(require("child_process").execSync("echo x"))\'',
     "gcc": "echo 'int main(){return 0;}' > a.c && gcc a.c -o a && ./a",
-    "rg": "echo needle > h && rg -q needle .",
     "mkfifo": "mkfifo f",
 }
 
@@ -159,9 +158,9 @@ def inside(tmp_path: Path, script: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_the_usual_programs_work_under_the_filter(tool: str, tmp_path: Path) -> None:
-    ended = inside(tmp_path, f"command -v {tool} >/dev/null || exit 77; {TOOLS[tool]}")
-    if ended.returncode == 77:
+    if shutil.which(tool) is None:
         pytest.skip(f"no {tool} on this machine")
+    ended = inside(tmp_path, TOOLS[tool])
     assert ended.returncode == 0, ended.stderr
 
 
@@ -171,6 +170,6 @@ def test_the_kernel_refuses_what_the_list_leaves_out(tmp_path: Path) -> None:
         "import ctypes; l = ctypes.CDLL(None, use_errno=True)\n"
         f"for n in {sorted(NAMES.values())}: print(n, l.syscall(n, 0, 0, 0, 0, 0), ctypes.get_errno())"
     )
-    ended = inside(tmp_path, f"{sys.executable} -I -S -c '{script}'")
+    ended = inside(tmp_path, f"{find_host().python} -I -S -c '{script}'")
     expected = [f"{n} -1 {ENOSYS if n == NAMES['io_uring_setup'] else EPERM}" for n in sorted(NAMES.values())]
     assert ended.stdout.splitlines() == expected, ended.stderr

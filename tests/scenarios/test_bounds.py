@@ -1,0 +1,83 @@
+"""What is bounded in number and in time: sessions at work, live sandboxes, idleness."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from server.app import App, running
+from server.sessions.service import NewSession
+from server.settings import load
+from tests.support.sandboxes import data_folder, require
+from tests.support.scenario import eventually
+
+
+def script(*steps: object) -> str:
+    return f"```script\n{json.dumps(list(steps))}\n```"
+
+
+def bash(command: str) -> dict[str, object]:
+    return {"call": [{"tool": "bash", "input": {"command": command}}]}
+
+
+async def reply(app: App, session_id: str) -> str:
+    (view,) = await app.service.wait([session_id], "all", 60)
+    assert view.state.status == "idle", view.state
+    return view.state.reply or ""
+
+
+def test_more_sessions_than_may_work_at_once_wait_their_turn_and_all_end(tmp_path: Path) -> None:
+    async def story() -> None:
+        settings = load(data_dir=tmp_path, sandbox="local", model="scripted", max_sessions_at_work=1)
+        async with running(settings) as app:
+            asked = [NewSession(task=script({"say": f"number {n}"}), agent={"tools": []}) for n in range(4)]
+            made = [await app.service.create_session(one) for one in asked]
+            assert [await reply(app, view.id) for view in made] == [f"number {n}" for n in range(4)]
+
+    asyncio.run(story())
+
+
+def test_a_sandbox_too_many_stops_the_longest_idle_one_whose_files_stay() -> None:
+    require("local")
+
+    async def story(folder: Path) -> None:
+        settings = load(data_dir=folder, sandbox="local", model="scripted", max_sandboxes=1)
+        async with running(settings) as app:
+            first = await app.service.create_session(NewSession(task=script(bash("echo kept > file"), {"say": "a"})))
+            assert await reply(app, first.id) == "a"
+            second = await app.service.create_session(NewSession(task=script(bash("echo here"), {"say": "$RESULT"})))
+            assert "here" in await reply(app, second.id)
+            await app.service.send_message(first.id, script(bash("cat file"), {"say": "$RESULT"}))
+            said = await reply(app, first.id)
+            assert "kept" in said and "stopped and started again" in said
+            for session in (first, second):
+                await app.service.delete_session(session.id, if_running="interrupt")
+
+    with data_folder() as folder:
+        asyncio.run(story(folder))
+
+
+def test_an_idle_sandbox_is_stopped_and_the_next_message_starts_it_with_its_files() -> None:
+    require("local")
+
+    async def story(folder: Path) -> None:
+        settings = load(data_dir=folder, sandbox="local", model="scripted", stop_after=1)
+        async with running(settings) as app:
+            task = script(bash("echo kept > file; X=1"), {"say": "a"})
+            session = await app.service.create_session(NewSession(task=task))
+            assert await reply(app, session.id) == "a"
+            engine = app.role.engine
+            assert engine is not None
+
+            async def stopped() -> bool:
+                return not engine.workspaces.attached(session.id)
+
+            await eventually(stopped, "the stop")
+            await app.service.send_message(session.id, script(bash('cat file; echo "X=$X"'), {"say": "$RESULT"}))
+            said = await reply(app, session.id)
+            assert "stopped and started again" in said and "kept" in said and said.rstrip().endswith("X=")
+            await app.service.delete_session(session.id, if_running="interrupt")
+
+    with data_folder() as folder:
+        asyncio.run(story(folder))
