@@ -1,13 +1,14 @@
 """A forked child that does file operations, one at a time.
 
 Above: `jobs`. Below: `files` (in the child), `procs`. Forking and then copying the pages that both sides touch takes
-milliseconds: a child that did its call well can be handed the next one. It knows nothing of queues or time limits.
+milliseconds: a child that has done its call can be handed the next one. It knows nothing of queues or time limits.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 from typing import List, NoReturn
 
@@ -35,10 +36,10 @@ class Child:
         except OSError:
             procs.close_all(pipes)
             raise
-        orders, self._orders, self.answers, answers = pipes
+        self._unread, self._orders, self.answers, answers = pipes
         if self._pid == 0:
-            live(orders, answers, workspace, call)
-        procs.close_all((orders, answers))
+            live(self._unread, answers, workspace, call)
+        os.close(answers)
         os.set_blocking(self._orders, False)
         os.set_blocking(self.answers, False)
         self.calls = 1
@@ -49,7 +50,8 @@ class Child:
         self._lives = False
 
     def hand(self, call: wire.Call) -> bool:
-        """Give a waiting child its next call. False when it cannot do it, because it was killed: then `end` it."""
+        """Give a waiting child its next call. False when it was killed or the call does not fit the pipe: it has done
+        nothing of it, and can only be ended."""
         if not self._lives:
             return False
         procs.send([self._pid], signal.SIGCONT)  # the agent may have stopped it
@@ -60,9 +62,18 @@ class Child:
         except (OSError, ValueError):
             return False
 
+    def untouched(self) -> bool:
+        """Of one that was killed: whether its call still lies in the pipe, so that another may do it. It takes a call
+        out whole before it begins."""
+        os.set_blocking(self._unread, False)
+        try:
+            return bool(os.read(self._unread, 1))
+        except BlockingIOError:
+            return False
+
     def end(self) -> None:
         """Close the pipes, and kill it with whatever it started. Once only."""
-        procs.close_all((self._orders, self.answers))
+        procs.close_all((self._unread, self._orders, self.answers))
         if self._lives:
             procs.send([-self._pid, self._pid], signal.SIGKILL)  # its group, and it before it has made one
 
@@ -79,6 +90,7 @@ def live(orders: int, answers: int, workspace: str, call: wire.Call) -> NoReturn
         decoder = wire.Decoder()
         answer(answers, call, workspace)
         while True:
+            select.select([orders], [], [])  # waiting in read, it would take out a call with its kill on the way
             data = os.read(orders, READ_BYTES)
             if not data:
                 break

@@ -1,8 +1,8 @@
 """File operations, each in a child that does nothing else meanwhile.
 
 Above: `core`. Below: `child`, `loop`. A FIFO, an endless file or a catastrophic pattern blocks only its own child,
-which is killed when its time is over or when it is cancelled. One child that did its call quickly and well is kept a
-while for the next; a sandbox that only runs commands has none. It knows nothing of what the operations do.
+which is killed when its time is over or when it is cancelled. One child that did its call quickly is kept a while
+for the next; a sandbox that only runs commands has none. It knows nothing of what the operations do.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ SMALL_BYTES = 1 << 20
 KILLED = "The operation was killed before it ended (out of memory, or by another process)."
 
 Done = Callable[[wire.Result], None]
+Ended = Callable[[Optional[wire.Result], Optional[Child]], None]
+"""The result, None where the call was never begun; and the child, where it may be kept."""
 
 
 class Jobs:
@@ -80,14 +82,17 @@ class Jobs:
             except OSError as error:
                 done(failed(call.op_id, f"The sandbox cannot start a process: {error.strerror}. Stop some first."))
                 continue
-            self._running[call.op_id] = Job(self._loop, call.op_id, child, self._seconds, self._ended(call.op_id, done))
+            self._running[call.op_id] = Job(self._loop, call.op_id, child, self._seconds, self._ended(call, done))
 
-    def _ended(self, op_id: str, done: Done) -> Callable[[wire.Result, Optional[Child]], None]:
-        def ended(result: wire.Result, child: Optional[Child]) -> None:
-            self._running.pop(op_id, None)
+    def _ended(self, call: wire.Call, done: Done) -> Ended:
+        def ended(result: Optional[wire.Result], child: Optional[Child]) -> None:
+            self._running.pop(call.op_id, None)
             if child is not None:
                 self._keep(child)
-            done(result)
+            if result is None:
+                self._waiting.appendleft((call, done))
+            else:
+                done(result)
             self._start_next()
 
         return ended
@@ -120,16 +125,9 @@ class Jobs:
 
 
 class Job:
-    """One call in one child. `done` gets the result, and the child where it is as good as new."""
+    """One call in one child."""
 
-    def __init__(
-        self,
-        loop: Loop,
-        op_id: str,
-        child: Child,
-        seconds: float,
-        done: Callable[[wire.Result, Optional[Child]], None],
-    ) -> None:
+    def __init__(self, loop: Loop, op_id: str, child: Child, seconds: float, done: Ended) -> None:
         self._loop, self._op_id, self._child, self._done = loop, op_id, child, done
         self._decoder = wire.Decoder()
         self._size = 0
@@ -153,7 +151,8 @@ class Job:
             except BlockingIOError:
                 return
             if not data:
-                self._finish(failed(self._op_id, KILLED), keep=False)
+                untouched = self._child.untouched()
+                self._finish(None if untouched else failed(self._op_id, KILLED), keep=False)
                 return
             budget -= len(data)
             self._size += len(data)
@@ -162,7 +161,7 @@ class Job:
                 self._finish(wire.parse_result(frame), keep=quick and self._size < SMALL_BYTES)
                 return
 
-    def _finish(self, result: wire.Result, keep: bool) -> None:
+    def _finish(self, result: Optional[wire.Result], keep: bool) -> None:
         self._over = True
         self._timer.cancel()
         self._loop.forget(self._child.answers)
