@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -70,7 +70,7 @@ def read_answer(
         "stop_details": dict(response.stop_details) if response.stop_details else None,
         "calls": reading.model_ids,
         "server_calls": reading.server_calls if response.stop_reason == "pause_turn" else {},
-        "usage": asdict(response.usage),
+        "usage": dict(vars(response.usage)),
         "cost_usd": None if cost is None else str(cost),
         "model": response.model,
     }
