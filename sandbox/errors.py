@@ -4,6 +4,7 @@
     ├── SandboxUnavailable        the backend cannot make or reach any sandbox (engine down, image missing)
     │   └── ImageMissing          the image is not there; says which command builds it
     ├── SandboxGone               this sandbox no longer exists, or died; its running operations are unknowable
+    │   └── WorkspaceGone         and its files are gone too: there is nothing to come back to
     ├── OperationUnknowable       another incarnation answers: the operation may or may not have run
     ├── SpecRefused               the specification asks for what this backend does not promise
     └── ProtocolError             a frame that the protocol does not allow; the sender is treated as hostile
@@ -28,6 +29,10 @@ class ImageMissing(SandboxUnavailable):
 
 class SandboxGone(SandboxError):
     """The sandbox died or was removed while (or before) it was used."""
+
+
+class WorkspaceGone(SandboxGone):
+    """The workspace itself is no longer there. Nothing else may be taken to mean that the files are lost."""
 
 
 class OperationUnknowable(SandboxError):

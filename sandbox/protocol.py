@@ -128,7 +128,8 @@ class SandboxBackend(Protocol):
 
     async def attach(self, ref: SandboxRef, spec: SandboxSpec) -> Sandbox:
         """Take over an existing sandbox: attached if it runs, started if stopped, made anew around its workspace if
-        only that is left. Compare `incarnation` to learn whether its processes survived. Raises SandboxGone."""
+        only that is left. Compare `incarnation` to learn whether its processes survived. Raises WorkspaceGone when no
+        workspace is left, another SandboxGone or SandboxUnavailable when it cannot be started now (its files stay)."""
 
     async def list(self) -> list[SandboxRef]:
         """Every sandbox and workspace of this installation, running or not."""

@@ -43,7 +43,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SKIFF_", extra="forbid", frozen=True)
 
-    data_dir: Path = Field(default_factory=default_data_dir, description="Folder for the database, keys and sandboxes.")
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        validate_default=True,  # XDG_DATA_HOME may be relative
+        description="Folder for the database, keys and sandboxes.",
+    )
     sandbox: Literal["auto", "docker", "local"] = Field(
         "auto", description="Where tools run: a container engine, bubblewrap, or the engine if one answers."
     )
@@ -89,9 +93,14 @@ class Settings(BaseSettings):
 
     @field_validator("data_dir", "prices")
     @classmethod
-    def _at_home(cls, path: Path | None) -> Path | None:
-        """`~` works in a host's configuration, where no shell expands it."""
-        return path and path.expanduser()
+    def _settled(cls, path: Path | None) -> Path | None:
+        """Independent of the working folder, which a successor does not share; `~` works where no shell expands it."""
+        if path is None:
+            return None
+        try:
+            return path.expanduser().resolve()
+        except (OSError, RuntimeError) as error:  # no home folder, links in a circle
+            raise ValueError(str(error)) from None
 
     @classmethod
     def settings_customise_sources(
@@ -104,11 +113,17 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         given = init_settings()
         folder = given.get("data_dir") or os.environ.get("SKIFF_DATA_DIR") or default_data_dir()
-        named = os.environ.get("SKIFF_CONFIG")
-        toml = Path(named or Path(folder) / "skiff.toml").expanduser()
+        named = config_file()
+        toml = named or Path(folder).expanduser() / "skiff.toml"
         if named and not toml.is_file():
             raise InvalidRequest(f"Settings: SKIFF_CONFIG names {toml}, and there is no such file.")
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=toml)
+
+
+def config_file() -> Path | None:
+    """The TOML file that SKIFF_CONFIG names, as an absolute path; None when it names none."""
+    named = os.environ.get("SKIFF_CONFIG")
+    return Path(named).expanduser().resolve() if named else None
 
 
 def load(**flags: object) -> Settings:

@@ -26,7 +26,7 @@ from sandbox.docker.labels import POOL_PREFIX, RUNNER, SPEC, object_name, spec_h
 from sandbox.docker.launch import Body, Launcher, NetServe
 from sandbox.docker.options import check
 from sandbox.docker.pool import Pool
-from sandbox.errors import SandboxError, SandboxGone, SpecRefused
+from sandbox.errors import SandboxError, SandboxGone, SpecRefused, WorkspaceGone
 from sandbox.protocol import Promises, SandboxRef, SandboxSpec
 
 CLOSE_SECONDS = 15.0
@@ -216,7 +216,7 @@ class DockerBackend:
         try:
             await self._engine.call("look for the workspace", lambda client: client.inspect_volume(name))
         except SandboxGone:
-            raise SandboxGone(f"the sandbox {slot!r} and its workspace no longer exist") from None
+            raise WorkspaceGone(f"the sandbox {slot!r} and its workspace no longer exist") from None
 
     @contextlib.contextmanager
     def _being_made(self, slot: str) -> Iterator[None]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from sandbox.channel import RunnerChannel
@@ -28,6 +29,11 @@ WATCH_SECONDS = 5.0
 MEASURE_SECONDS = 20.0
 """A tree that cannot be counted in this time is not judged; the next operation tries again."""
 ARCHIVE_PORTION = 1 << 20
+SWITCH_SECONDS = 5.0
+"""How long letting go waits for a freeze or thaw that is under way: 30 ms are usual. Whoever attaches next would
+otherwise be told a state that is about to change."""
+
+log = logging.getLogger("skiff.sandbox.docker")
 
 
 class Container:
@@ -52,7 +58,9 @@ class Container:
         self._users = 0
         self._last_use = time.monotonic()
         self._paused = False
+        """Whether it may be frozen; only an answer of the engine makes it False again."""
         self._switching = asyncio.Lock()
+        self._switches: set[asyncio.Task[None]] = set()
 
     # --- operations ---------------------------------------------------------------------------------------------------
 
@@ -140,27 +148,72 @@ class Container:
     # --- states -------------------------------------------------------------------------------------------------------
 
     async def pause(self) -> None:
-        """Freeze all processes. Does nothing while an operation runs, for it would never end."""
-        async with self._switching:
-            if self._users or self._paused:
-                return
-            self._paused = True
-            self._channel.unwatch()
-            await self._engine.call("pause the sandbox", lambda client: client.pause(self.ref.container))
+        """Freeze all processes. Does nothing while an operation runs, for it would never end.
+
+        Raises SandboxUnavailable or SandboxGone; the sandbox is usable after the former.
+        """
+        await self._to_its_end(self._switch(frozen=True))
 
     async def _thaw(self) -> None:
+        if self._paused or self._switching.locked():
+            await self._to_its_end(self._switch(frozen=False))
+
+    async def _to_its_end(self, switch: Coroutine[Any, Any, None]) -> None:
+        """Wait for a switch that goes on when the caller is cancelled, as its request to the engine does anyway."""
+
+        def over(task: asyncio.Task[None]) -> None:
+            self._switches.discard(task)
+            if not task.cancelled():
+                task.exception()  # seen, though whoever awaited it may have been cancelled
+
+        task = asyncio.create_task(switch)
+        self._switches.add(task)
+        task.add_done_callback(over)
+        await asyncio.shield(task)
+
+    async def _switch(self, frozen: bool) -> None:
+        """Freeze or thaw. Where the engine refuses, its own view of the state counts: another may have switched."""
         async with self._switching:
-            if not self._paused:
+            if self._paused == frozen or (frozen and self._users):
                 return
-            await self._engine.call("resume the sandbox", lambda client: client.unpause(self.ref.container))
-            self._channel.watch()
-            self._paused = False
+            self._channel.unwatch()
+            self._paused = True
+            try:
+                await self._ask_to_switch(frozen)
+                self._paused = frozen
+            except SandboxError:
+                self._paused = await self._is_frozen()  # no answer to this either: the next call tries to thaw
+                if self._paused != frozen:
+                    raise
+            finally:
+                if not self._paused and self.alive:
+                    self._channel.watch()
+
+    async def _ask_to_switch(self, frozen: bool) -> None:
+        container = self.ref.container
+        if frozen:
+            await self._engine.call("pause the sandbox", lambda client: client.pause(container))
+        else:
+            await self._engine.call("resume the sandbox", lambda client: client.unpause(container))
+
+    async def _is_frozen(self) -> bool:
+        found: dict[str, Any] = await self._engine.call(
+            "look at the sandbox", lambda client: client.inspect_container(self.ref.container)
+        )
+        return bool(found["State"]["Paused"])
 
     async def stop(self) -> None:
-        """Kill all processes, keep container and workspace, let go of the attachment."""
+        """Kill all processes, keep container and workspace, let go of the attachment.
+
+        Raises SandboxUnavailable when the engine does not do it: the sandbox then lives on, attached, and can be
+        stopped again.
+        """
+        async with self._switching:
+            with contextlib.suppress(SandboxGone):
+                await self._engine.finish(
+                    "stop the sandbox", lambda client: client.stop(self.ref.container, timeout=0)
+                )
         await self.close()
-        with contextlib.suppress(SandboxGone):
-            await self._engine.call("stop the sandbox", lambda client: client.stop(self.ref.container, timeout=0))
 
     async def close(self) -> None:
         """Let go of the attachment; the container lives on as it is, a frozen one stays frozen."""
@@ -168,6 +221,8 @@ class Container:
         await self._channel.close()
         if self._net is not None:
             await self._net.close()
+        if self._switches:
+            await asyncio.wait(self._switches, timeout=SWITCH_SECONDS)
 
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -181,20 +236,28 @@ class Container:
     # --- idleness -----------------------------------------------------------------------------------------------------
 
     async def watch_idle(self, settings: IdleSettings) -> None:
-        """Freeze the container whenever it has been idle long enough; runs until cancelled or the sandbox is gone."""
-        used, seen = 0.0, time.monotonic()
-        while True:
+        """Freeze the container whenever it has been idle long enough; runs until cancelled or the sandbox is gone.
+
+        An engine that fails is asked again at the next look; of a row of failures the first is logged.
+        """
+        used, seen, failing = 0.0, time.monotonic(), False
+        while self.alive:
             await asyncio.sleep(max(WATCH_SECONDS, settings.pause_after - (time.monotonic() - self._last_use)))
             quiet = 0.0 if self._users else time.monotonic() - self._last_use
             if self._paused or quiet < settings.pause_after:
                 continue
             try:
                 now_used, now = await self._processor_seconds(), time.monotonic()
-                if should_pause(quiet, (now_used - used) / max(now - seen, 0.001), settings):
+                share, used, seen = (now_used - used) / max(now - seen, 0.001), now_used, now
+                if should_pause(quiet, share, settings):
                     await self.pause()
-                used, seen = now_used, now
-            except SandboxError:
+                failing = False
+            except SandboxGone:
                 return
+            except SandboxError as error:
+                if not failing:
+                    log.warning("the idle sandbox %s is not frozen, trying again: %s", self.ref.slot, error)
+                failing = True
 
     async def _processor_seconds(self) -> float:
         stats = await self._engine.call(

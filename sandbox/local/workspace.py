@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sandbox import wire
-from sandbox.errors import SandboxError, SandboxGone, SandboxUnavailable, SpecRefused
+from sandbox.errors import SandboxError, SandboxUnavailable, SpecRefused, WorkspaceGone
 from sandbox.local import process
 from sandbox.local.command import OWN_ETC
 from sandbox.local.host import Host, enterable
@@ -107,10 +107,10 @@ class Workspaces:
         return place
 
     def find(self, slot: str) -> Place:
-        """The workspace that a slot has. Raises SandboxGone when there is none."""
+        """The workspace that a slot has. Raises WorkspaceGone when there is none."""
         place = self._place(slot)
         if not place.workspace.is_dir():
-            raise SandboxGone(f"the workspace of {slot} is gone from {self._root}")
+            raise WorkspaceGone(f"the workspace of {slot} is gone from {self._root}")
         return place
 
     def _place(self, slot: str) -> Place:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from sandbox.protocol import SandboxBackend
 from server.backends import choose
+from server.engine.lock import EngineLock
 from server.ids import new_id
 from server.settings import Settings
 from server.store.sqlite import SqliteDatabase
@@ -46,10 +47,21 @@ async def show_all(settings: Settings) -> None:
 
 
 async def collect(settings: Settings) -> None:
-    """Remove what no session owns."""
-    async with _open(settings) as (store, backend):
-        removed = await backend.reap({row.slot for row in await store.sandboxes()})
-        console.print(f"removed {len(removed)} sandboxes" + "".join(f"\n  {slot}" for slot in removed), highlight=False)
+    """Remove what no session owns. A running engine is asked to: only it knows what it keeps ready or is making."""
+    from server.app import prepare_data_dir, running
+
+    prepare_data_dir(settings.data_dir)
+    lock = EngineLock(settings.data_dir / "engine.lock")
+    if lock.try_take():  # and keep an engine from starting meanwhile
+        try:
+            async with _open(settings) as (store, backend):
+                removed = await backend.reap({row.slot for row in await store.sandboxes()})
+        finally:
+            lock.release()
+    else:
+        async with running(settings, lead=False) as app:
+            removed = await app.role.collect()
+    console.print(f"removed {len(removed)} sandboxes" + "".join(f"\n  {slot}" for slot in removed), highlight=False)
 
 
 @asynccontextmanager

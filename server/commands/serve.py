@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import tempfile
 from pathlib import Path
 
 from server.app import running
 from server.doors.http import run_http
 from server.doors.mcp.server import build
+from server.errors import InvalidRequest, StoreError
 from server.sessions.service import Service
 from server.settings import Settings
 
@@ -40,15 +42,37 @@ def _say(line: str) -> None:
 
 
 def http_token(settings: Settings) -> tuple[str, bool]:
-    """The bearer token: the setting's, or the one of the data folder; whether it was made just now."""
+    """The bearer token: the setting's, or the one of the data folder; whether it was made just now.
+
+    Raises InvalidRequest for an empty token file, StoreError when none can be written.
+    """
     if settings.api_key:
         return settings.api_key, False
     path = Path(settings.data_dir) / TOKEN_NAME
+    made = not path.exists() and _make_token(path)
+    token = path.read_text("utf-8").strip()
+    if not token:
+        raise InvalidRequest(f"{path} is empty; delete it and start again.")
+    return token, made
+
+
+def _make_token(path: Path) -> bool:
+    """Write a new token, whole or not at all; False when another process was faster.
+
+    A link appears with all its content: neither a full disk nor a kill leaves an empty token for the next start.
+    """
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        handle, draft = tempfile.mkstemp(prefix=f".{TOKEN_NAME}-", dir=path.parent)  # readable by its owner alone
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(f"skiff_{secrets.token_urlsafe(32)}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(draft, path)
+        finally:
+            os.unlink(draft)
     except FileExistsError:
-        return path.read_text("utf-8").strip(), False
-    token = f"skiff_{secrets.token_urlsafe(32)}"
-    with os.fdopen(handle, "w") as file:
-        file.write(token + "\n")
-    return token, True
+        return False
+    except OSError as error:
+        raise StoreError(f"No token can be kept in {path}: {error.strerror}. Set one: SKIFF_API_KEY.") from None
+    return True

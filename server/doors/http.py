@@ -60,12 +60,14 @@ def application(
 ) -> Starlette:
     """The ASGI application; its lifespan runs the MCP transport, once.
 
-    token           what requests must bear; None lets everybody in who reaches the address
+    token           what requests must bear, not blank; None lets everybody in who reaches the address
     host            the address that it will be bound to; it is a good Host header too, unless it stands for all
     allowed_hosts   further Host headers, `name` or `name:port`
-    Raises InvalidRequest for an address that others can reach when there is no token.
+    Raises InvalidRequest for a blank token, and for an address that others can reach when there is none.
     """
-    if not token and not is_loopback(host):
+    if token is not None and not token.strip():
+        raise InvalidRequest("The bearer token is blank, so it protects nothing. Set SKIFF_API_KEY to another.")
+    if token is None and not is_loopback(host):
         raise InvalidRequest(f"Without a bearer token Skiff serves this machine only, not {host}. Set SKIFF_API_KEY.")
     names = host_headers(host, allowed_hosts)
     inner = mcp.streamable_http_app(
@@ -84,7 +86,7 @@ def application(
             yield
 
     health = Route("/healthz", _healthz, methods=["GET"])
-    if not token:
+    if token is None:
         return Starlette(routes=[health, Mount("/", inner)], lifespan=lifespan)
     return Starlette(
         routes=[health, Mount("/", RequireAuthMiddleware(inner, [_SCOPE]))],

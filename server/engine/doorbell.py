@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import logging
 import os
 import tempfile
@@ -28,6 +29,8 @@ SOCKET_NAME_LIMIT = 100
 """Bytes of a unix socket's path: the kernel takes 108, macOS 104."""
 MAX_WAITING = 10_000
 """Frames that wait for one slow door before it is let go: it will connect again and look at everything."""
+ANSWER_SECONDS = 120.0
+"""For an answer: more than the slowest request, which stops a container (45 s) behind another that does."""
 
 
 def socket_path(data_dir: Path) -> Path:
@@ -48,7 +51,7 @@ class Doorbell:
     def __init__(self, path: Path, handle: Handler) -> None:
         self._path = path
         self._handle = handle
-        self._doors: dict[asyncio.Task[None], asyncio.Queue[Frame]] = {}
+        self._doors: dict[asyncio.Task[None], asyncio.Queue[bytes]] = {}
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Doorbell:
@@ -74,16 +77,17 @@ class Doorbell:
 
     def tell(self, session_id: str) -> None:
         """This session has news: let every door know."""
+        news = encode(Frame({"news": session_id}))
         for door, waiting in list(self._doors.items()):
             if waiting.qsize() > MAX_WAITING:
                 door.cancel()
             else:
-                waiting.put_nowait(Frame({"news": session_id}))
+                waiting.put_nowait(news)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        outgoing: asyncio.Queue[Frame] = asyncio.Queue()
+        outgoing: asyncio.Queue[bytes] = asyncio.Queue()
         self._doors[task] = outgoing
         try:
             async with asyncio.TaskGroup() as group:
@@ -97,18 +101,27 @@ class Doorbell:
             del self._doors[task]
             writer.close()
 
-    async def _answer(self, frame: Frame, outgoing: asyncio.Queue[Frame]) -> None:
-        answer: dict[str, Any] = {"n": frame.header.get("n")}
-        body = b""
+    async def _answer(self, frame: Frame, outgoing: asyncio.Queue[bytes]) -> None:
+        """Answer, whatever happens: the door waits. Only when this task itself is ended, the connection ends too."""
+        number = frame.header.get("n")
         try:
             result, body = await self._handle(frame.header, frame.body)
-            answer["result"] = dict(result)
+            answer = encode(Frame({"n": number, "result": dict(result)}, body))
         except errors.SkiffError as error:
-            answer["error"] = [type(error).__name__, str(error)]
-        except Exception as error:
-            logger.exception("a request of another process failed")
-            answer["error"] = ["SkiffError", f"The engine failed: {type(error).__name__}: {error}"]
-        outgoing.put_nowait(Frame(answer, body))
+            answer = _refusal(number, type(error).__name__, str(error))
+        except (KeyboardInterrupt, SystemExit):
+            raise  # the end of this process
+        except BaseException as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            logger.exception("a request of another process failed")  # what it waited for may have been cancelled
+            answer = _refusal(number, "SkiffError", f"The engine failed: {type(error).__name__}: {error}")
+        outgoing.put_nowait(answer)
+
+
+def _refusal(number: Any, kind: str, text: str) -> bytes:
+    return encode(Frame({"n": number, "error": [kind, text]}))
 
 
 class DoorbellClient:
@@ -118,6 +131,7 @@ class DoorbellClient:
         self._reader = reader
         self._writer = writer
         self._asked: dict[int, asyncio.Future[Frame]] = {}
+        self._numbers = itertools.count(1)  # never twice: a late answer must not be taken for another's
 
     @classmethod
     async def connect(cls, path: Path) -> DoorbellClient:
@@ -141,27 +155,40 @@ class DoorbellClient:
             self._asked.clear()
             self._writer.close()
 
-    async def ask(self, request: Mapping[str, Any], body: bytes = b"") -> tuple[Mapping[str, Any], bytes]:
-        """A request and its answer. Raises the error that the engine raised, ConnectionError when it goes away."""
+    async def ask(
+        self, request: Mapping[str, Any], body: bytes = b"", seconds: float = ANSWER_SECONDS
+    ) -> tuple[Mapping[str, Any], bytes]:
+        """A request and its answer.
+
+        Raises the error that the engine raised, Conflict when it has not answered after so many seconds, and
+        ConnectionError when it goes away.
+        """
         if len(body) > MAX_BODY:
             raise errors.InvalidRequest(f"At most {MAX_BODY:,} bytes at once.")
-        number = len(self._asked) + 1
-        while number in self._asked:
-            number += 1
         if self._writer.is_closing():
             raise ConnectionResetError("the engine went away")
+        number = next(self._numbers)
         answered = self._asked[number] = asyncio.get_running_loop().create_future()
-        self._writer.write(encode(Frame({**request, "n": number}, body)))
-        frame = await answered
+        try:
+            self._writer.write(encode(Frame({**request, "n": number}, body)))
+            async with asyncio.timeout(seconds):
+                frame = await answered
+        except TimeoutError:
+            raise errors.Conflict(
+                f"The Skiff process that drives the sessions has not answered for {seconds:.0f} seconds; it may still"
+                " do what was asked. Look, and try again."
+            ) from None
+        finally:
+            self._asked.pop(number, None)
         if (failed := frame.header.get("error")) is not None:
             kind = getattr(errors, str(failed[0]), errors.SkiffError)
             raise kind(str(failed[1]))
         return frame.header.get("result", {}), frame.body
 
 
-async def _send_all(writer: asyncio.StreamWriter, outgoing: asyncio.Queue[Frame]) -> None:
+async def _send_all(writer: asyncio.StreamWriter, outgoing: asyncio.Queue[bytes]) -> None:
     while True:
-        writer.write(encode(await outgoing.get()))
+        writer.write(await outgoing.get())
         await writer.drain()
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ LOOK = 1.0
 """Seconds between looks at the database for what other processes wrote: a fallback, the doorbell is faster."""
 READY_SECONDS = 30.0
 """How long a request waits for an engine to be there: a take-over, or a slow start of a container engine."""
+WAKE_SECONDS = 5.0
+"""For the engine to hear a ring. What it rings for is stored: an engine that is busy finds it at its next look."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Engine:
     supervisor: Supervisor
     workspaces: Workspaces
     backend: str
+    collect: Callable[[], Awaitable[Sequence[str]]]
+    """Removes the sandboxes that are nobody's; their slots."""
 
 
 OpenEngine = Callable[[Callable[[], None]], AbstractAsyncContextManager[Engine]]
@@ -60,6 +65,8 @@ class Role:
         self._engine: Engine | None = None
         self._client: DoorbellClient | None = None
         self._ready = asyncio.Event()
+        self.trouble = ""
+        """Why this process could not be the engine when it last tried; empty when it could, or another is."""
 
     @property
     def engine(self) -> Engine | None:
@@ -72,6 +79,9 @@ class Role:
             if self._open_engine is not None and self._lock.try_take():
                 try:
                     await self._be_engine(self._open_engine)
+                except Exception as error:
+                    self.trouble = str(error) or type(error).__name__
+                    raise
                 finally:
                     self._lock.release()
             else:
@@ -84,7 +94,7 @@ class Role:
             open_engine(deposed.set) as engine,
             Doorbell(self._socket, self._handle) as doorbell,
         ):
-            self._engine = engine
+            self._engine, self.trouble = engine, ""
             self._log.on_append = doorbell.tell
             self._ready.set()
             try:
@@ -101,7 +111,7 @@ class Role:
             client = await DoorbellClient.connect(self._socket)
         except OSError:
             return  # the engine is starting, or has just died: try again
-        self._client = client
+        self._client, self.trouble = client, ""
         self._ready.set()
         listening = asyncio.create_task(client.listen(self._log.poke))
         try:
@@ -134,10 +144,8 @@ class Role:
         if self._engine is not None:
             self._engine.supervisor.wake(session_id)
         elif self._client is not None:
-            try:
-                await self._client.ask({"do": "wake", "session": session_id})
-            except ConnectionError:
-                return  # the next engine looks for sessions with something to do
+            with suppress(ConnectionError, Conflict):  # the next look of this engine or the next finds the session
+                await self._client.ask({"do": "wake", "session": session_id}, seconds=WAKE_SECONDS)
 
     async def forget(self, session_id: str) -> None:
         """The session was deleted; the intent to remove its sandbox is stored."""
@@ -151,12 +159,28 @@ class Role:
     async def write_workspace(self, row: SessionRow, path: str, content: bytes) -> None:
         await self._ask({"do": "write", "session": row.id, "path": path}, content)
 
+    # --- for the commands ---------------------------------------------------------------------------------------------
+
+    async def process(self) -> int:
+        """The number of the process that is the engine. Raises Conflict when there is none for READY_SECONDS."""
+        result, _ = await self._ask({"do": "process"})
+        return int(result["process"])
+
+    async def collect(self) -> Sequence[str]:
+        """Have the engine remove the sandboxes that are nobody's; their slots."""
+        result, _ = await self._ask({"do": "gc"})
+        return [str(slot) for slot in result["removed"]]
+
     async def _ask(self, request: Mapping[str, Any], body: bytes = b"") -> tuple[Mapping[str, Any], bytes]:
         try:
             async with asyncio.timeout(READY_SECONDS):
-                await self._ready.wait()
+                while self._engine is None and self._client is None:  # it may be gone again before we are woken
+                    await self._ready.wait()
         except TimeoutError:
-            raise Conflict("No Skiff process drives this data folder at the moment. Try again shortly.") from None
+            why = f" This one cannot: {self.trouble.rstrip('.')}." if self.trouble else ""
+            raise Conflict(
+                f"No Skiff process drives this data folder at the moment.{why} Try again shortly."
+            ) from None
         if self._engine is not None:
             return await self._handle(request, body)
         assert self._client is not None
@@ -175,6 +199,10 @@ class Role:
         what, session_id = request.get("do"), str(request.get("session", ""))
         if what == "backend":
             return {"backend": engine.backend}, b""
+        if what == "process":
+            return {"process": os.getpid()}, b""
+        if what == "gc":
+            return {"removed": list(await engine.collect())}, b""
         if what == "wake":
             self._log.poke(session_id)
             engine.supervisor.wake(session_id)

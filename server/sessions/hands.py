@@ -135,10 +135,13 @@ class Hands:
             await record.append([result])
 
     async def _close(self, ids: Collection[str], reason: str) -> None:
-        still_open = [call for call in self._record.state.calls if call.id in ids]
-        new = [self._result(call, [events.text(reason)], is_error=True) for call in still_open]
-        if new:
-            await self._record.append(new)
+        """Answer those that are still open. A result whose commit was under way counts: it is looked for first."""
+        record = self._record
+        while still_open := [call for call in record.state.calls if call.id in ids]:
+            new = [self._result(call, [events.text(reason)], is_error=True) for call in still_open]
+            if await record.append_if_newest(new):
+                return
+            await record.read_on()
 
     def _result(self, call: OpenCall, content: Content | Sequence[Any], *, is_error: bool) -> NewEvent:
         news = [events.text(f"[{line}]\n") for line in self._means.sandboxes.take_news(self._record.session_id)]

@@ -67,6 +67,8 @@ class _Channel:
 
     def remember(self, stored: Sequence[StoredEvent]) -> None:
         """Keep the newest events for followers who are nearly there, without a gap."""
+        if self.recent and stored[0].seq <= self.recent[-1].seq:
+            return  # a request asked again: its events are old ones
         if self.recent and stored[0].seq != self.recent[-1].seq + 1:
             self.recent.clear()
         self.recent.extend(stored)

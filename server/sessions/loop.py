@@ -53,7 +53,7 @@ class Loop:
 
     async def _act(self, work: Work) -> None:
         match work:
-            case CloseRequest(start_id) if start_id == self._hands.begun:
+            case CloseRequest(start_id) if start_id == self._hands.begun and not self._record.state.interrupted:
                 self._hands.begun = None
                 await self._until_interrupted(self._asking.send(start_id))
             case CloseRequest(start_id):
@@ -86,7 +86,7 @@ class Loop:
             doing.result()
 
     async def _interrupt_is_waiting(self) -> bool:
-        return any(item.type == "user.interrupt" for item in (await self._record.ahead()).queue)
+        return (await self._record.ahead()).interrupted
 
     async def _cancel(self, doing: asyncio.Future[None]) -> None:
         """Running tools are stopped in the sandbox and may still report; everything else ends at once."""

@@ -38,7 +38,7 @@ class Record:
 
     async def read_on(self) -> None:
         """Take what others have written into account."""
-        if self._unread:
+        while self._unread:  # again, when more came while it was read
             self._unread = False
             self.news.clear()
             self._take(await self._log.read(self.session_id, self.state.seq))

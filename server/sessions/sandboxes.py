@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from sandbox.errors import SandboxError, SandboxGone, SandboxUnavailable
+from sandbox.errors import SandboxError, SandboxGone, SandboxUnavailable, WorkspaceGone
 from sandbox.protocol import Sandbox, SandboxBackend, SandboxRef
 from sandbox.wire import Call, Put
 from server.ids import new_id
@@ -45,6 +45,13 @@ class _Place:
     news: list[str] = field(default_factory=list)
     """What the agent has to be told with its next result: its processes or its files are gone."""
     making: asyncio.Task[Sandbox] | None = None
+    reserved: bool = False
+    """One of the live sandboxes that are allowed is being made for it."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it takes up one of the live sandboxes that are allowed."""
+        return self.sandbox is not None or self.reserved
 
 
 class Sandboxes:
@@ -66,16 +73,20 @@ class Sandboxes:
         for row in await self._store.sandboxes():
             if row.state == "removing" and row.backend == self._backend.name:
                 await self._remove(row)
-        await self._collect()
-
-    async def _collect(self) -> None:
-        """Remove what is ours and no session's: a pooled sandbox of a process that was killed, a half-made one."""
-        known = {row.slot for row in await self._store.sandboxes()}
         try:
-            for slot in await self._backend.reap(known):
-                logger.info("removed the left-over sandbox %s", slot)
+            await self.collect()
         except SandboxError as error:
             logger.warning("collecting left-over sandboxes: %s", error)
+
+    async def collect(self) -> Sequence[str]:
+        """Remove what is ours and no session's: a pooled sandbox of a process that was killed, a half-made one.
+
+        Returns the slots removed. Raises SandboxError when the backend cannot be asked.
+        """
+        removed = await self._backend.reap({row.slot for row in await self._store.sandboxes()})
+        for slot in removed:
+            logger.info("removed the left-over sandbox %s", slot)
+        return removed
 
     async def tend(self) -> None:
         """Stop what is idle, for ever. Run it in a task of its own."""
@@ -93,10 +104,7 @@ class Sandboxes:
             return
         if time.monotonic() - place.idle_since < self._rules.stop_after:
             return
-        async with place.lock:
-            if place.users or place.sandbox is None:
-                return
-            await self._stop(place)
+        await self._stop_idle(place)
 
     async def _stop(self, place: _Place) -> None:
         assert place.sandbox is not None
@@ -107,6 +115,7 @@ class Sandboxes:
     def prepare(self, session_id: str, spec: Spec) -> None:
         """Begin to make the sandbox, while the model thinks. Failures show up at `use`."""
         place = self._places.setdefault(session_id, _Place())
+        place.idle_since = time.monotonic()  # in the middle of a turn: not the one to be stopped for another
         if place.sandbox is None and place.making is None:
             place.making = asyncio.create_task(self._open(session_id, spec, place), name=f"sandbox {session_id}")
             place.making.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -178,27 +187,35 @@ class Sandboxes:
 
     async def _opened(self, session_id: str, spec: Spec, place: _Place) -> Sandbox:
         self.prepare(session_id, spec)
-        assert place.making is not None
-        return await asyncio.shield(place.making)
+        making = place.making
+        assert making is not None
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if making.cancelled() and task is not None and not task.cancelling():
+                raise SandboxUnavailable("The session was deleted while its sandbox was being made.") from None
+            raise
 
     async def _open(self, session_id: str, spec: Spec, place: _Place) -> Sandbox:
         try:
             async with place.lock:
                 if place.sandbox is None:
-                    await self._make_room()
+                    await self._make_room(place)
                     place.sandbox = await self._find_or_make(session_id, spec, place)
                     place.idle_since = time.monotonic()
                 return place.sandbox
         finally:
-            place.making = None
+            place.making, place.reserved = None, False
+            self._freed.set()
 
-    async def _make_room(self) -> None:
-        """Stop the longest idle sandbox while there are too many live ones; wait for one to become idle."""
+    async def _make_room(self, place: _Place) -> None:
+        """Reserve one of the live sandboxes that are allowed: stop the longest idle one, or wait for one to be idle."""
         deadline = time.monotonic() + 60
-        while sum(place.sandbox is not None for place in self._places.values()) >= self._rules.most:
-            idle = [place for place in self._places.values() if place.sandbox and not place.users]
+        while sum(other.counts for other in self._places.values()) >= self._rules.most:
+            idle = [one for one in self._places.values() if one.sandbox and not one.users and not one.lock.locked()]
             if idle:
-                await self._stop(min(idle, key=lambda place: place.idle_since))
+                await self._stop_idle(min(idle, key=lambda one: one.idle_since))
                 continue
             if time.monotonic() > deadline:
                 raise SandboxUnavailable(
@@ -209,6 +226,16 @@ class Sandboxes:
                 await asyncio.wait_for(self._freed.wait(), 1.0)
             except TimeoutError:
                 continue
+        place.reserved = True
+
+    async def _stop_idle(self, place: _Place) -> None:
+        """Stop a sandbox that nobody uses. Under its lock, so that its session cannot take it back meanwhile."""
+        async with place.lock:
+            if place.sandbox is not None and not place.users:
+                try:
+                    await self._stop(place)
+                except SandboxError as error:
+                    logger.warning("stopping an idle sandbox: %s", error)
 
     async def _find_or_make(self, session_id: str, spec: Spec, place: _Place) -> Sandbox:
         row = await self._store.sandbox(session_id)
@@ -216,18 +243,27 @@ class Sandboxes:
             found = await self._attach(row, spec, place)
             if found is not None:
                 return found
-        return await self._make(session_id, spec)
+        elif spec.backend not in ("none", self._backend.name):
+            raise SandboxUnavailable(self._other_backend(spec.backend))
+        return await self._make(session_id, spec, place)
+
+    def _other_backend(self, name: str) -> str:
+        return (
+            f"This session belongs in a {name} sandbox, but this server uses {self._backend.name}. Start Skiff with"
+            f" --sandbox {name}."
+        )
 
     async def _attach(self, row: SandboxRow, spec: Spec, place: _Place) -> Sandbox | None:
         if row.backend != self._backend.name:
-            raise SandboxUnavailable(
-                f"This session's files are in a {row.backend} sandbox, but this server uses {self._backend.name}."
-                f" Start Skiff with --sandbox {row.backend}."
-            )
+            raise SandboxUnavailable(self._other_backend(row.backend))
         ref = SandboxRef(row.backend, row.slot, row.container)
         try:
             sandbox = await self._backend.attach(ref, spec.sandbox)
-        except SandboxGone:
+        except SandboxGone as gone:
+            if not isinstance(gone, WorkspaceGone):
+                raise SandboxUnavailable(
+                    f"The sandbox could not be started again: {gone}. Its files are kept."
+                ) from gone
             await self._backend.destroy(ref)
             if row.state == "live":
                 place.news.append("The sandbox was lost with all its files; this is a new, empty one.")
@@ -237,13 +273,13 @@ class Sandboxes:
                 "The sandbox was stopped and started again: files are kept; shell variables, background processes and"
                 " /tmp are not."
             )
-        await self._settle(row.session_id, sandbox)
+        await self._settle(row.session_id, sandbox, place)
         return sandbox
 
-    async def _make(self, session_id: str, spec: Spec) -> Sandbox:
+    async def _make(self, session_id: str, spec: Spec, place: _Place) -> Sandbox:
         slot = f"skiff-{session_id.split('_', 1)[1].lower()}"
         await self._store.put_sandbox(SandboxRow(session_id, slot, self._backend.name, "", "", "making"))
-        making = asyncio.create_task(self._create(session_id, spec, slot), name=f"create sandbox {session_id}")
+        making = asyncio.create_task(self._create(session_id, spec, slot, place), name=f"create sandbox {session_id}")
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
@@ -252,21 +288,27 @@ class Sandboxes:
                 await (await making).close()
             raise
 
-    async def _create(self, session_id: str, spec: Spec, slot: str) -> Sandbox:
+    async def _create(self, session_id: str, spec: Spec, slot: str, place: _Place) -> Sandbox:
         sandbox = await self._backend.create(spec.sandbox, slot)
-        await self._settle(session_id, sandbox)
+        try:
+            await self._settle(session_id, sandbox, place)
+        except BaseException:  # it is in no row, or in one that the next attempt will overwrite
+            await asyncio.shield(self._backend.destroy(sandbox.ref))
+            raise
         return sandbox
 
-    async def _settle(self, session_id: str, sandbox: Sandbox) -> None:
-        """Place the staged files, and record that this sandbox is live."""
-        staged = await self._store.staged_files(session_id)
-        for path, content in staged.items():
-            result = await sandbox.call(Call(new_id("stage"), Put(path), body=content))
-            if not result.ok:
-                logger.warning("staging %s for %s: %s", path, session_id, result.body.decode("utf-8", "replace"))
+    async def _settle(self, session_id: str, sandbox: Sandbox, place: _Place) -> None:
+        """Record that this sandbox is live, then place the staged files."""
         ref = sandbox.ref
         row = SandboxRow(session_id, ref.slot, ref.backend, ref.container, sandbox.incarnation, "live")
         await self._store.put_sandbox(row)
+        staged = await self._store.staged_files(session_id)
+        for path, content in staged.items():
+            call = Call(new_id("stage"), Put(path), body=content)
+            result = await sandbox.call(call)
+            await sandbox.settle([call.op_id])
+            if not result.ok:
+                place.news.append(f"The file {path} could not be placed: {result.body.decode('utf-8', 'replace')}")
         if staged:
             await self._store.unstage_files(session_id)
 

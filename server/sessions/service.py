@@ -106,6 +106,8 @@ class Service:
         environment = await self._environment(asked.environment)
         agent = await self._agent(asked.agent, open_network=environments.reaches_out(environment))
         files = {clean(path): content for path, content in asked.files.items()}
+        if len(files) < len(asked.files):
+            raise InvalidRequest("files: two of the paths are the same file.")
         check_staged(files)
         defaults = self._defaults
         spec = freeze(

@@ -103,6 +103,11 @@ class SessionState:
     active_seconds: float = 0.0
     """Time in which the session worked, up to the last idle; `active_since` is the start of the turn that runs."""
 
+    @property
+    def interrupted(self) -> bool:
+        """An interrupt waits to be taken."""
+        return any(item.type == "user.interrupt" for item in self.queue)
+
 
 Fold = Callable[[SessionState, StoredEvent], SessionState]
 

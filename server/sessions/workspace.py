@@ -5,6 +5,7 @@ A session whose sandbox was never made shows its staged files; a stopped sandbox
 
 from __future__ import annotations
 
+import asyncio
 import json
 import mimetypes
 import posixpath
@@ -24,6 +25,8 @@ MAX_FILE = 10 << 20
 """Bytes of one file written from outside."""
 MAX_STAGED = 20 << 20
 """Bytes of all files that wait for a sandbox: they are kept in the database until then."""
+MAX_STAGED_FILES = 500
+"""How many may wait: each is a round trip when the sandbox is made."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,8 @@ class Workspaces:
             raise InvalidRequest(f"{path}: at most {MAX_FILE:,} bytes can be written at once.")
         if await self._store.sandbox(row.id) is None:
             check_staged({**await self._store.staged_files(row.id), path: content})
-            await self._store.stage_file(row.id, path, content)
-            return
+            if await self._store.stage_file(row.id, path, content):
+                return
         written = await self._do(row, Put(path), content)
         if not written.ok:
             raise InvalidRequest(f"{path}: {_words(written)}")
@@ -99,7 +102,10 @@ class Workspaces:
         return self._sandboxes.incarnation(session_id) is not None
 
     async def _do(self, row: SessionRow, operation: Operation, body: bytes = b"") -> Result:
-        call = Call(new_id("work"), operation, body=body)
+        """Call and settle, whatever becomes of the caller: an unsettled result stays in the runner's memory."""
+        return await asyncio.shield(asyncio.ensure_future(self._whole(row, Call(new_id("work"), operation, body=body))))
+
+    async def _whole(self, row: SessionRow, call: Call) -> Result:
         try:
             async with self._sandboxes.use(row.id, thaw(row.spec)) as sandbox:
                 result = await sandbox.call(call)
@@ -121,10 +127,24 @@ def clean(path: str) -> str:
 
 
 def check_staged(files: Mapping[str, bytes]) -> None:
-    """Raises InvalidRequest when these are too many bytes to wait in the database."""
+    """Raises InvalidRequest when these cannot all wait in the database and be placed later. Paths are clean ones."""
     total = sum(map(len, files.values()))
-    if total > MAX_STAGED:
-        raise InvalidRequest(f"Files of {total:,} bytes in all; before the sandbox exists, {MAX_STAGED:,} can wait.")
+    if total > MAX_STAGED or len(files) > MAX_STAGED_FILES:
+        raise InvalidRequest(
+            f"{len(files):,} files of {total:,} bytes in all; before the sandbox exists, {MAX_STAGED_FILES:,} files of"
+            f" {MAX_STAGED:,} bytes can wait."
+        )
+    for path in files:
+        if path == "." or len(path.encode()) > 1024 or any(len(part.encode()) > 255 for part in path.split("/")):
+            raise InvalidRequest(f"{path[:80]!r} cannot be the path of a file in the workspace.")
+        above = [parent for parent in _parents(path) if parent in files]
+        if above:
+            raise InvalidRequest(f"{above[0]!r} cannot be a file and the folder of {path!r} at once.")
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def _staged(files: Mapping[str, bytes], path: str, offset: int, limit: int) -> Folder | File:

@@ -358,15 +358,21 @@ class Store:
 
         return {str(path): bytes(content) for path, content in await self._database.read(work)}
 
-    async def stage_file(self, session_id: str, path: str, content: bytes) -> None:
-        def work(cursor: Cursor) -> None:
+    async def stage_file(self, session_id: str, path: str, content: bytes) -> bool:
+        """Let a file wait for the sandbox. False, and nothing done, when there is one already, or about to be."""
+
+        def work(cursor: Cursor) -> bool:
+            key = {"id": session_id}
+            if cursor.one("SELECT 1 FROM sandboxes WHERE session_id = :id", key) is not None:
+                return False
             cursor.execute(
                 "INSERT INTO staged_files (session_id, path, content) VALUES (:id, :path, :content)"
                 " ON CONFLICT (session_id, path) DO UPDATE SET content = :content",
-                {"id": session_id, "path": path, "content": content},
+                {**key, "path": path, "content": content},
             )
+            return True
 
-        await self._database.write(work)
+        return await self._database.write(work)
 
     async def unstage_files(self, session_id: str) -> None:
         await self._database.write(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import io
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import pytest
 
+from sandbox import wire
+from sandbox.docker import container
 from sandbox.docker.engine import Engine
 from sandbox.docker.idle import IdleSettings, should_pause
 from sandbox.egress.mux import MuxStream, Serve
-from sandbox.errors import ImageMissing, SandboxGone, SpecRefused
+from sandbox.errors import ImageMissing, SandboxGone, SandboxUnavailable, SpecRefused
 from sandbox.protocol import NetworkPolicy
 from sandbox.wire import Bash, Call, Put
 from tests.sandbox.docker_engine import SPEC, backend, bash, bash_in, require_engine, run
@@ -299,5 +303,215 @@ def test_what_cannot_be_promised_is_refused_by_name() -> None:
             with pytest.raises(SpecRefused, match="CPUs"):
                 await docker.create(replace(SPEC, cpus=10_000), "one")
             assert await docker.list() == []
+
+    run(story)
+
+
+# --- freezing, thawing and stopping when something goes wrong --------------------------------------------------------
+
+T = TypeVar("T")
+
+
+class TroubledEngine(Engine):
+    """The real engine, which refuses the chosen actions a number of times, and tells when an action begins or is done.
+
+    Its own requests (`Engine.call(engine, ...)`) are never refused.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusals: dict[str, int] = {}
+        self.begun: dict[str, asyncio.Event] = {}
+        self.done: dict[str, asyncio.Event] = {}
+
+    async def call(self, action: str, work: Callable[[Any], T]) -> T:
+        self.begun.setdefault(action, asyncio.Event()).set()
+        if self.refusals.get(action):
+            self.refusals[action] -= 1
+            raise SandboxUnavailable(f"refused to {action}")
+        result = await super().call(action, work)
+        self.done.setdefault(action, asyncio.Event()).set()
+        return result
+
+    async def wait(self, events: dict[str, asyncio.Event], action: str) -> None:
+        await events.setdefault(action, asyncio.Event()).wait()
+
+    async def aside(self, verb: str, container: str) -> Any:
+        """Ask the engine directly, as another user of it would."""
+        return await Engine.call(self, verb, lambda client: getattr(client, verb)(container))
+
+
+async def is_paused(engine: TroubledEngine, container: str) -> bool:
+    return bool((await engine.aside("inspect_container", container))["State"]["Paused"])
+
+
+def test_a_call_that_is_cancelled_while_thawing_leaves_the_sandbox_usable() -> None:
+    async def story() -> None:
+        engine = TroubledEngine()
+        async with backend(engine=engine) as docker:
+            sandbox = await docker.create(SPEC, "one")
+            await sandbox.pause()
+            first = asyncio.ensure_future(bash(sandbox, "echo first"))
+            await engine.wait(engine.begun, "resume the sandbox")
+            await asyncio.sleep(0.004)  # into the middle of the request
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            assert (await bash(sandbox, "echo second")).body == b"second\n"
+            await sandbox.pause()
+            assert await is_paused(engine, sandbox.ref.container)
+            assert (await bash(sandbox, "echo third")).body == b"third\n"
+
+    run(story)
+
+
+def test_a_pause_that_is_cancelled_leaves_the_sandbox_usable() -> None:
+    async def story() -> None:
+        engine = TroubledEngine()
+        async with backend(engine=engine) as docker:
+            sandbox = await docker.create(SPEC, "one")
+            pausing = asyncio.ensure_future(sandbox.pause())
+            await engine.wait(engine.begun, "pause the sandbox")
+            pausing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await pausing
+            assert (await bash(sandbox, "echo usable")).body == b"usable\n"
+
+    run(story)
+
+
+def test_attaching_after_a_cancelled_thaw_finds_the_same_life() -> None:
+    async def story() -> None:
+        engine = TroubledEngine()
+        async with backend(engine=engine) as docker:
+            sandbox = await docker.create(SPEC, "one")
+            await sandbox.pause()
+            thawing = asyncio.ensure_future(bash(sandbox, "true"))
+            await engine.wait(engine.begun, "resume the sandbox")
+            thawing.cancel()
+            again = await docker.attach(sandbox.ref, SPEC)
+            assert again.incarnation == sandbox.incarnation
+            assert (await bash(again, "echo usable")).body == b"usable\n"
+
+    run(story)
+
+
+def test_a_switch_that_somebody_else_has_done_already_counts_as_done() -> None:
+    async def story() -> None:
+        engine = TroubledEngine()
+        async with backend(engine=engine) as docker:
+            sandbox = await docker.create(SPEC, "one")
+            await sandbox.pause()
+            await engine.aside("unpause", sandbox.ref.container)
+            assert (await bash(sandbox, "echo thawed")).body == b"thawed\n"
+            await engine.aside("pause", sandbox.ref.container)
+            await sandbox.pause()
+            assert (await bash(sandbox, "echo again")).body == b"again\n"
+
+    run(story)
+
+
+def test_a_thaw_that_the_engine_refuses_is_tried_again_at_the_next_call() -> None:
+    async def story() -> None:
+        engine = TroubledEngine()
+        async with backend(engine=engine) as docker:
+            sandbox = await docker.create(SPEC, "one")
+            await sandbox.pause()
+            engine.refusals = {"resume the sandbox": 1}
+            with pytest.raises(SandboxUnavailable, match="refused to resume"):
+                await bash(sandbox, "true")
+            assert (await bash(sandbox, "echo thawed")).body == b"thawed\n"
+
+    run(story)
+
+
+@pytest.mark.parametrize("also", [(), ("look at the sandbox",)], ids=["state known", "state unknown"])
+def test_a_failed_pause_leaves_the_sandbox_usable(also: tuple[str, ...]) -> None:
+    async def story() -> None:
+        engine = TroubledEngine()
+        async with backend(engine=engine) as docker:
+            sandbox = await docker.create(SPEC, "one")
+            engine.refusals = dict.fromkeys(("pause the sandbox", *also), 1)
+            with pytest.raises(SandboxUnavailable, match="refused to"):
+                await sandbox.pause()
+            assert (await bash(sandbox, "echo usable")).body == b"usable\n"
+            await sandbox.pause()
+            assert await is_paused(engine, sandbox.ref.container)
+
+    run(story)
+
+
+def test_the_silence_of_a_runner_is_noticed_after_a_failed_pause_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        engine = TroubledEngine()
+        async with backend(engine=engine) as docker:
+            sandbox = await docker.create(SPEC, "one")
+            monkeypatch.setattr(wire, "SILENCE_SECONDS", 1.0)
+            engine.refusals = {"pause the sandbox": 1}
+            with pytest.raises(SandboxUnavailable):
+                await sandbox.pause()
+            await engine.aside("pause", sandbox.ref.container)
+            with pytest.raises(SandboxGone, match="silent"):
+                await bash(sandbox, "true")
+
+    run(story)
+
+
+def test_a_stop_that_the_engine_refuses_leaves_the_sandbox_attached_and_can_be_repeated() -> None:
+    async def story() -> None:
+        engine = TroubledEngine()
+        async with backend(engine=engine) as docker:
+            sandbox = await docker.create(SPEC, "one")
+            engine.refusals = {"stop the sandbox": 1}
+            with pytest.raises(SandboxUnavailable, match="refused to stop"):
+                await sandbox.stop()
+            assert sandbox.alive
+            assert (await bash(sandbox, "echo attached")).body == b"attached\n"
+            again = await docker.attach(sandbox.ref, SPEC)
+            assert again.incarnation == sandbox.incarnation
+            await again.stop()
+            assert not again.alive
+            assert not (await engine.aside("inspect_container", again.ref.container))["State"]["Running"]
+
+    run(story)
+
+
+def test_a_frozen_sandbox_can_be_stopped() -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            sandbox = await docker.create(SPEC, "one")
+            await sandbox.pause()
+            await sandbox.stop()
+            with pytest.raises(SandboxGone):
+                await bash(sandbox, "true")
+            again = await docker.attach(sandbox.ref, SPEC)
+            assert again.incarnation != sandbox.incarnation
+
+    run(story)
+
+
+def test_idleness_is_watched_on_after_the_engine_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "WATCH_SECONDS", 0.05)
+
+    async def story() -> None:
+        engine = TroubledEngine()
+        engine.refusals = {"read the sandbox's processor use": 2, "pause the sandbox": 1}
+        async with backend(engine=engine, idle=IdleSettings(pause_after=0.05, background_for=0)) as docker:
+            sandbox = await docker.create(SPEC, "one")
+            await engine.wait(engine.done, "pause the sandbox")
+            assert await is_paused(engine, sandbox.ref.container)
+
+    run(story)
+
+
+def test_the_watch_of_idleness_ends_with_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "WATCH_SECONDS", 0.05)
+
+    async def story() -> None:
+        engine = TroubledEngine()
+        async with backend(engine=engine) as docker:
+            sandbox = await docker.create(SPEC, "one")
+            await Engine.call(engine, "remove", lambda client: client.remove_container(sandbox.ref.container, force=True))
+            await sandbox.watch_idle(IdleSettings(pause_after=0.05))
 
     run(story)

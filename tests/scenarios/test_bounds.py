@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import sqlite3
+import subprocess
 from pathlib import Path
 
+import pytest
+
 from server.app import App, running
+from server.errors import InvalidRequest
 from server.sessions.service import NewSession
 from server.settings import load
 from tests.support.sandboxes import data_folder, require
@@ -78,6 +84,79 @@ def test_an_idle_sandbox_is_stopped_and_the_next_message_starts_it_with_its_file
             said = await reply(app, session.id)
             assert "stopped and started again" in said and "kept" in said and said.rstrip().endswith("X=")
             await app.service.delete_session(session.id, if_running="interrupt")
+
+    with data_folder() as folder:
+        asyncio.run(story(folder))
+
+
+def test_a_sandbox_that_cannot_be_started_again_keeps_its_files() -> None:
+    require("docker")
+
+    async def story(folder: Path) -> None:
+        settings = load(data_dir=folder, sandbox="docker", model="scripted", pool=0)
+        async with running(settings) as app:
+            task = script(bash("echo precious > keep.txt"), {"say": "a"})
+            session = await app.service.create_session(NewSession(task=task))
+            assert await reply(app, session.id) == "a"
+            container = await container_of(folder, session.id)
+            docker("stop", "-t", "0", container)
+            docker("update", "--memory", "6m", "--memory-swap", "6m", container)
+            await app.service.send_message(session.id, script(bash("cat keep.txt"), {"say": "$RESULT"}))
+            assert "files are kept" in await reply(app, session.id)
+            docker("update", "--memory", "512m", "--memory-swap", "512m", container)
+            await app.service.send_message(session.id, script(bash("cat keep.txt"), {"say": "$RESULT"}))
+            assert "precious" in await reply(app, session.id)
+            await app.service.delete_session(session.id, if_running="interrupt")
+
+    with data_folder() as folder:
+        asyncio.run(story(folder))
+
+
+def docker(*arguments: str) -> None:
+    subprocess.run(["docker", *arguments], check=True, capture_output=True, timeout=60)
+
+
+async def container_of(folder: Path, session_id: str) -> str:
+    with contextlib.closing(sqlite3.connect(folder / "skiff.db")) as database:
+        row = database.execute("SELECT container FROM sandboxes WHERE session_id = ?", (session_id,)).fetchone()
+    return str(row[0])
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{"a": b"", "a/b": b""}, {"x" * 300: b""}, {".": b""}, {f"f{n}": b"" for n in range(501)}, {"a": b"", "./a": b""}],
+)
+def test_files_that_could_not_be_placed_are_refused_at_once(files: dict[str, bytes], tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(load(data_dir=tmp_path, sandbox="local", model="scripted")) as app:
+            with pytest.raises(InvalidRequest):
+                await app.service.create_session(NewSession(files=files))
+
+    asyncio.run(story())
+
+
+def test_five_sessions_that_want_a_sandbox_at_once_get_no_more_than_are_allowed() -> None:
+    require("local")
+
+    async def story(folder: Path) -> None:
+        settings = load(data_dir=folder, sandbox="local", model="scripted", max_sandboxes=2)
+        async with running(settings) as app:
+            asked = [NewSession(task=script(bash("sleep 0.3; echo x > f"), {"say": f"{n}"})) for n in range(5)]
+            made = [await app.service.create_session(one) for one in asked]
+            engine = app.role.engine
+            assert engine is not None
+            most = 0
+
+            async def all_done() -> bool:
+                nonlocal most
+                most = max(most, sum(engine.workspaces.attached(view.id) for view in made))
+                return all([(await app.service.view(view.id)).settled for view in made])
+
+            await eventually(all_done, "the end of all five")
+            assert [await reply(app, view.id) for view in made] == ["0", "1", "2", "3", "4"]
+            assert 0 < most <= 2
+            for view in made:
+                await app.service.delete_session(view.id, if_running="interrupt")
 
     with data_folder() as folder:
         asyncio.run(story(folder))
