@@ -159,7 +159,7 @@ def _engine_opener(settings: Settings, installation: str, store: Store, log: Log
             sandboxes = Sandboxes(store, backend, rules)
             means = Means(log, models.provider, sandboxes, prices, limits)
             async with Supervisor(store, means, settings.max_sessions_at_work, deposed) as supervisor:
-                yield Engine(supervisor, Workspaces(store, sandboxes), backend.name)
+                yield Engine(supervisor, Workspaces(store, sandboxes), backend.name, sandboxes.collect)
 
     return open_engine
 

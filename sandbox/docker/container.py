@@ -20,7 +20,7 @@ from sandbox.docker.engine import Engine
 from sandbox.docker.idle import IdleSettings, should_pause
 from sandbox.docker.options import WORKSPACE
 from sandbox.egress.mux import NetMux
-from sandbox.errors import SandboxError, SandboxGone
+from sandbox.errors import SandboxError, SandboxGone, SandboxUnavailable
 from sandbox.protocol import OnOutput, SandboxRef
 from sandbox.wire import Call, Result, Usage
 
@@ -32,6 +32,9 @@ ARCHIVE_PORTION = 1 << 20
 SWITCH_SECONDS = 5.0
 """How long letting go waits for a freeze or thaw that is under way: 30 ms are usual. Whoever attaches next would
 otherwise be told a state that is about to change."""
+SETTLE_SECONDS = 0.2
+"""After a refused freeze or thaw, before its state is believed: an engine learns of its own switches by events that
+come milliseconds late, and for so long says "is not paused" of a frozen container."""
 
 log = logging.getLogger("skiff.sandbox.docker")
 
@@ -172,7 +175,7 @@ class Container:
         await asyncio.shield(task)
 
     async def _switch(self, frozen: bool) -> None:
-        """Freeze or thaw. Where the engine refuses, its own view of the state counts: another may have switched."""
+        """Freeze or thaw. A refusing engine may be in the wished state already; if not, it is asked once more."""
         async with self._switching:
             if self._paused == frozen or (frozen and self._users):
                 return
@@ -181,10 +184,12 @@ class Container:
             try:
                 await self._ask_to_switch(frozen)
                 self._paused = frozen
-            except SandboxError:
+            except SandboxUnavailable:
+                await asyncio.sleep(SETTLE_SECONDS)
                 self._paused = await self._is_frozen()  # no answer to this either: the next call tries to thaw
                 if self._paused != frozen:
-                    raise
+                    await self._ask_to_switch(frozen)
+                    self._paused = frozen
             finally:
                 if not self._paused and self.alive:
                     self._channel.watch()
@@ -210,9 +215,7 @@ class Container:
         """
         async with self._switching:
             with contextlib.suppress(SandboxGone):
-                await self._engine.finish(
-                    "stop the sandbox", lambda client: client.stop(self.ref.container, timeout=0)
-                )
+                await self._engine.finish("stop the sandbox", lambda client: client.stop(self.ref.container, timeout=0))
         await self.close()
 
     async def close(self) -> None:

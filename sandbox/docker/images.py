@@ -93,6 +93,7 @@ class Images:
 
     async def build(self, progress: Progress, base_image: str = "", fresh: bool = False) -> str:
         """Build the toolbox where it is missing (or `fresh`), then its sandbox image; returns that image's tag.
+        `fresh` also removes unused sandbox images of other runner versions.
 
         base_image is what the toolbox is built on; "" = the public slim image, else this machine's own packages.
         progress gets lines for people, from a thread. Raises SandboxUnavailable with the builder's last lines.
@@ -104,8 +105,8 @@ class Images:
             await self._build_image(toolbox_tag(), context, {"BASE": source}, progress, "")
         self.forget("")
         tag = await self.ensure("")
-        for stale in await self._stale():
-            progress(f"removing {stale}, of an older runner and unused")
+        for stale in await self._stale() if fresh else ():  # they may be another checkout's: only when asked
+            progress(f"removing {stale}, of another runner and unused")
             await self._remove(stale)
         progress(f"sandbox image ready: {tag}")
         return tag

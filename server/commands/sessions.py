@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from server.app import running
 from server.events import StoredEvent
@@ -19,7 +19,8 @@ console = Console()
 
 async def show_list(settings: Settings, limit: int) -> None:
     async with running(settings, lead=False) as app:
-        table = Table("session", "status", "turns", "calls", "cost", "created", "title")
+        whole = Column("session", no_wrap=True, min_width=29)  # to be copied, on however narrow a screen
+        table = Table(whole, "status", "turns", "calls", "cost", "created", "title")
         for view in await app.service.list_sessions(limit=limit, archived=True):
             state = view.state
             cost = "?" if state.usage.cost_usd is None else f"${float(state.usage.cost_usd):.4f}"

@@ -178,9 +178,7 @@ class Role:
                     await self._ready.wait()
         except TimeoutError:
             why = f" This one cannot: {self.trouble.rstrip('.')}." if self.trouble else ""
-            raise Conflict(
-                f"No Skiff process drives this data folder at the moment.{why} Try again shortly."
-            ) from None
+            raise Conflict(f"No Skiff process drives this data folder at the moment.{why} Try again shortly.") from None
         if self._engine is not None:
             return await self._handle(request, body)
         assert self._client is not None

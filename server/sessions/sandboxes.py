@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -22,6 +22,8 @@ from server.store.store import SandboxRow, Store
 
 logger = logging.getLogger(__name__)
 
+LEAVE_SECONDS = 5.0
+"""For freezing a container on the way out; the engine needs 30 ms."""
 TICK = 5.0
 """Seconds between looks at what is idle."""
 
@@ -175,15 +177,26 @@ class Sandboxes:
             await self._remove(row)
         self._freed.set()
 
-    async def close(self) -> None:
-        """Let go of every sandbox; those that outlive the server live on."""
-        for place in self._places.values():
-            if place.making is not None:
-                place.making.cancel()
-                await asyncio.wait({place.making})
-            if place.sandbox is not None:
-                await place.sandbox.close()
+    async def close(self, at_work: Collection[str] = ()) -> None:
+        """Let go of every sandbox. Those that outlive the server live on: frozen, unless their session is at work, for
+        nobody may be there to freeze them later."""
+        places = [(key, place) for key, place in self._places.items() if place.making or place.sandbox]
+        await asyncio.gather(*(self._let_go(place, key not in at_work) for key, place in places))
         self._places.clear()
+
+    async def _let_go(self, place: _Place, freeze: bool) -> None:
+        if place.making is not None:
+            place.making.cancel()
+            await asyncio.wait({place.making})
+        if place.sandbox is None:
+            return
+        promises = self._backend.promises
+        try:
+            if freeze and promises.pause and promises.survives_server_restart:
+                await asyncio.wait_for(place.sandbox.pause(), LEAVE_SECONDS)
+        except (SandboxError, TimeoutError) as error:
+            logger.warning("freezing a sandbox: %s", error)
+        await place.sandbox.close()
 
     async def _opened(self, session_id: str, spec: Spec, place: _Place) -> Sandbox:
         self.prepare(session_id, spec)

@@ -59,6 +59,10 @@ class SessionView:
         """Nothing will happen until somebody sends something."""
         return self.state.status in ("idle", "terminated") and not self.state.queue
 
+    def at_rest_after(self, input_id: str) -> bool:
+        """This input was taken, and the turn that it met is over."""
+        return self.state.status != "running" and all(item.id != input_id for item in self.state.queue)
+
 
 @dataclass(frozen=True)
 class Defaults:
@@ -151,15 +155,24 @@ class Service:
         return await self.view(session_id)
 
     async def interrupt(self, session_id: str) -> SessionView:
-        """Stop what runs, and wait (at most INTERRUPT_SECONDS) until the session rests. Harmless when it is idle."""
+        """Stop what runs, and wait (at most INTERRUPT_SECONDS) until it has stopped. Harmless when the session is idle.
+
+        A message that was queued then starts the next turn, as the wire has it: the view may say `running` again.
+        """
         view = await self.view(session_id)
         self._check_open(view)
         if view.settled:
             return view
-        await self._log.append_input(session_id, [events.user_interrupt(view.row.thread_id)])
+        (asked,) = await self._log.append_input(session_id, [events.user_interrupt(view.row.thread_id)])
         await self._engine.wake(session_id)
-        (view,) = await self.wait([session_id], "all", INTERRUPT_SECONDS)
-        return view
+        try:
+            async with asyncio.timeout(INTERRUPT_SECONDS), aclosing(self._watch(view)) as seen:
+                async for now_seen in seen:
+                    if now_seen.state.seq > asked.seq and now_seen.at_rest_after(asked.id):
+                        return await self.view(session_id)
+        except TimeoutError:
+            pass  # it stays asked for; the caller sees that the session still runs
+        return await self.view(session_id)
 
     async def wait(
         self,

@@ -26,6 +26,10 @@ REPLY_LIMIT = 200_000
 """Characters of the last reply that the state keeps: more than any model writes in one answer."""
 
 
+CUT = ("max_tokens", "model_context_window_exceeded")
+"""Reasons of the model's API for an answer that is not whole."""
+
+
 class IllegalTransition(Exception):
     """The log says something that cannot follow. It names the status and the event."""
 
@@ -80,6 +84,8 @@ class SessionState:
     """The id of a span.model_request_start without its end: a request that is under way, or was lost."""
     owed: bool = False
     """The model owes an answer: something was delivered, or its tools have been answered."""
+    ending: str | None = None
+    """What the wire's stop reasons have no word for: `interrupted`, or the model's own reason for a cut answer."""
     paused: bool = False
     """The provider paused its answer: it goes on before anything else is said."""
     failures: int = 0
@@ -159,7 +165,7 @@ def _delivered(state: SessionState, event: StoredEvent) -> SessionState:
     given = [item for item in state.queue if item.id in ids]
     rest = tuple(item for item in state.queue if item.id not in ids)
     if any(item.type == "user.interrupt" for item in given):
-        return changed(state, queue=rest, owed=False, paused=False)
+        return changed(state, queue=rest, owed=False, paused=False, ending="interrupted")
     return changed(state, queue=rest, owed=state.owed or any(item.type == "user.message" for item in given))
 
 
@@ -180,6 +186,7 @@ def _running(state: SessionState, event: StoredEvent) -> SessionState:
         failures=0,
         hopeless=False,
         last_error=None,
+        ending=None,
         activity="starting",
     )
 
@@ -228,6 +235,7 @@ def _request_end(state: SessionState, event: StoredEvent) -> SessionState:
         state,
         owed=stop == "pause_turn",
         paused=stop == "pause_turn",
+        ending=stop if stop in CUT else None,
         failures=0,
         hopeless=False,
         usage=_add_usage(state.usage, raw.get("usage", {}), raw.get("cost_usd")),

@@ -50,12 +50,13 @@ class Supervisor:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        at_work = set(self._tasks)
         tasks = [*self._tasks.values(), *([self._tending] if self._tending else [])]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await self._means.sandboxes.close()
+        await self._means.sandboxes.close(at_work)
 
     def wake(self, session_id: str) -> None:
         """The session has something to do: start its loop, or let the running one look."""

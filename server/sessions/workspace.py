@@ -95,7 +95,7 @@ class Workspaces:
                 return
         written = await self._do(row, Put(path), content)
         if not written.ok:
-            raise InvalidRequest(f"{path}: {_words(written)}")
+            raise InvalidRequest(_words(written))
 
     def attached(self, session_id: str) -> bool:
         """Whether the session's sandbox is live now."""

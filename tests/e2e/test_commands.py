@@ -7,14 +7,25 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from server.app import running
+from sandbox.local.backend import LocalBackend
+from sandbox.protocol import SandboxSpec
+from server.app import prepare_data_dir, running
+from server.commands import sandbox, work
+from server.commands.serve import http_token
+from server.engine.doorbell import Doorbell, socket_path
+from server.engine.lock import EngineLock
+from server.errors import InvalidRequest, StoreError
 from server.sessions.service import NewSession
 from server.settings import load
 from tests.support.sandboxes import require
+from tests.support.scenario import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,8 +101,6 @@ def test_a_misspelt_variable_is_refused_by_name(folder: Path) -> None:
 
 
 def test_the_data_folder_is_closed_to_others_and_so_is_its_token(folder: Path) -> None:
-    from server.commands.serve import http_token
-
     async def make() -> None:
         settings = load(data_dir=folder, sandbox="local", model="scripted")
         async with running(settings, lead=False):
@@ -101,3 +110,146 @@ def test_the_data_folder_is_closed_to_others_and_so_is_its_token(folder: Path) -
     asyncio.run(make())
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / "token").stat().st_mode) == 0o600
+    assert sorted(path.name for path in folder.iterdir() if "token" in path.name) == ["token"]
+
+
+def test_an_empty_token_file_is_refused_and_nobody_is_served(folder: Path) -> None:
+    prepare_data_dir(folder)
+    (folder / "token").write_text("\n")
+    with pytest.raises(InvalidRequest, match="token is empty; delete it and start again"):
+        http_token(load(data_dir=folder))
+    shown = skiff("serve", "--data-dir", str(folder), "--sandbox", "local", "--port", "0")
+    assert shown.returncode == 1 and "is empty; delete it" in shown.stderr and "serving" not in shown.stderr
+
+
+def test_a_token_whose_writing_fails_leaves_no_file_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    prepare_data_dir(folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StoreError, match="No space left"):
+            http_token(load(data_dir=folder))
+    assert list(folder.iterdir()) == []
+    token, made = http_token(load(data_dir=folder))
+    assert made and token
+
+
+@asynccontextmanager
+async def other_engine(folder: Path, answers: Mapping[str, Mapping[str, Any]]) -> AsyncIterator[list[str]]:
+    """An engine that holds the folder and answers with these words; gives what it was asked."""
+    prepare_data_dir(folder)
+    lock = EngineLock(folder / "engine.lock")
+    assert lock.try_take()
+    asked: list[str] = []
+
+    async def handle(header: Mapping[str, Any], body: bytes) -> tuple[Mapping[str, Any], bytes]:
+        asked.append(header["do"])
+        return answers.get(header["do"], {}), b""
+
+    try:
+        async with Doorbell(socket_path(folder), handle):
+            yield asked
+    finally:
+        lock.release()
+
+
+async def leave_behind(folder: Path) -> None:
+    """A sandbox that no session owns."""
+    prepare_data_dir(folder)
+    async with LocalBackend(folder) as backend:
+        await (await backend.create(SandboxSpec(), "skiff-left")).close()
+
+
+async def slots(folder: Path) -> list[str]:
+    """The sandboxes that are there."""
+    async with LocalBackend(folder) as backend:
+        return [ref.slot for ref in await backend.list()]
+
+
+def test_a_running_engine_is_asked_to_collect_sandboxes(folder: Path) -> None:
+    require("local")
+
+    async def story() -> None:
+        async with running(load(data_dir=folder, sandbox="local", model="scripted")) as app:
+            await app.role.backend()
+            await leave_behind(folder)
+            shown = await asyncio.to_thread(skiff, "sandbox", "gc", "--data-dir", str(folder), SKIFF_SANDBOX="local")
+            assert "removed 1 sandboxes\n  skiff-left" in shown.stdout, shown.stderr
+        assert await slots(folder) == []
+
+    asyncio.run(story())
+
+
+def test_beside_an_engine_the_command_removes_nothing_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    require("local")
+
+    async def story() -> None:
+        async with other_engine(folder, {"gc": {"removed": []}}) as asked:
+            await leave_behind(folder)
+            await sandbox.collect(load(data_dir=folder, sandbox="local"))
+            assert asked == ["gc"] and await slots(folder) == ["skiff-left"]
+
+    asyncio.run(story())
+    assert "removed 0" in capsys.readouterr().out
+
+
+def test_without_an_engine_the_command_collects_sandboxes(folder: Path) -> None:
+    require("local")
+    asyncio.run(leave_behind(folder))
+    shown = skiff("sandbox", "gc", "--data-dir", str(folder), SKIFF_SANDBOX="local")
+    assert "removed 1 sandboxes\n  skiff-left" in shown.stdout, shown.stderr
+    assert asyncio.run(slots(folder)) == []
+
+
+def test_a_successor_waits_until_its_predecessor_lets_go_and_then_finishes(folder: Path) -> None:
+    settings = load(data_dir=folder, sandbox="local", model="scripted")
+
+    async def story() -> None:
+        answers: Mapping[str, Mapping[str, Any]] = {
+            "backend": {"backend": "local"},
+            "process": {"process": os.getppid()},
+        }
+        async with other_engine(folder, answers) as asked:
+            async with running(settings, lead=False) as app:
+                task = '```script\n[{"say": "Finished."}]\n```'
+                session = (await app.service.create_session(NewSession(task=task, agent={"tools": []}))).id
+            finishing = asyncio.create_task(work.finish(settings))
+
+            async def twice() -> bool:
+                return asked.count("process") >= 2
+
+            await eventually(twice)
+            assert not finishing.done()
+        await finishing
+        async with running(settings, lead=False) as app:
+            assert (await app.service.view(session)).state.reply == "Finished."
+
+    asyncio.run(asyncio.wait_for(story(), 60))
+
+
+def test_a_successor_leaves_when_another_engine_drives_or_nobody_lets_go_and_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(data_dir=folder, sandbox="local", model="scripted")
+
+    async def meet(process: int) -> None:
+        async with other_engine(folder, {"process": {"process": process}}):
+            await work.finish(settings)
+
+    asyncio.run(asyncio.wait_for(meet(os.getpid()), 60))
+    assert f"process {os.getpid()} drives the sessions" in capsys.readouterr().err
+    monkeypatch.setattr(work, "TAKE_SECONDS", 0.5)
+    asyncio.run(asyncio.wait_for(meet(os.getppid()), 60))
+    assert f"process {os.getppid()} has not let go" in capsys.readouterr().err
+
+
+def test_what_a_successor_is_told_does_not_depend_on_its_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "skiff.toml").write_text('prices = "prices.json"\n')
+    monkeypatch.setenv("SKIFF_CONFIG", "skiff.toml")
+    told = work._files(load(data_dir="data"))
+    assert told == {"SKIFF_CONFIG": str(tmp_path / "skiff.toml"), "SKIFF_PRICES": str(tmp_path / "prices.json")}

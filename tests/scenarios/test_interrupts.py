@@ -17,6 +17,7 @@ from tests.support.scenario import (
     eventually,
     reply,
     said,
+    script,
     tool_results,
 )
 
@@ -199,3 +200,27 @@ def _outermost(pid: int) -> int:
             return pid
         pid = parent
     return 0
+
+
+def test_an_interrupt_with_a_message_waiting_stops_this_turn_and_says_that_the_next_one_runs(local: Stage) -> None:
+    async def story(scene: Scene) -> None:
+        session = await scene.start(call(bash("echo up > up; sleep 1000")), {"say": "Never said."})
+        await scene.appears(session, "up")
+        await scene.service.send_message(session, script({"say": "slow " * 100, "stream": 30}))
+        view = await scene.service.interrupt(session)
+        assert view.state.turns >= 1 and not view.settled and not view.state.interrupted
+        view = await scene.service.interrupt(session)
+        assert view.settled and view.state.ending == "interrupted"
+
+    local.play(story)
+
+
+def test_an_answer_that_was_cut_off_is_not_taken_for_a_whole_one(local: Stage) -> None:
+    async def story(scene: Scene) -> None:
+        session = await scene.start({"say": "part", "stop": "max_tokens"})
+        view = await scene.finish(session)
+        assert (view.state.reply, view.state.ending) == ("part", "max_tokens")
+        view = await scene.again(session, {"say": "whole"})
+        assert (view.state.reply, view.state.ending) == ("whole", None)
+
+    local.play(story)

@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 
 from sandbox.wire import MAX_BODY
+from server.app import running
+from server.engine import role
 from server.engine.doorbell import SOCKET_NAME_LIMIT, Doorbell, DoorbellClient, socket_path
 from server.errors import Conflict, InvalidRequest, NotFound, SkiffError
+from server.settings import load
 from tests.support.factories import PATIENCE
+from tests.support.scenario import eventually
 
 ENGINE = """
 import asyncio, sys
@@ -121,3 +125,93 @@ def test_a_folder_with_a_long_name_gets_a_short_socket_always_the_same(tmp_path:
     assert socket_path(long) == socket_path(long)
     assert socket_path(long) != socket_path(tmp_path / ("y" * 200))
     assert len(str(socket_path(long))) <= SOCKET_NAME_LIMIT
+
+
+def test_a_question_is_answered_even_when_what_it_waited_for_was_cancelled_or_cannot_be_said(tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+
+    async def handle(header: Mapping[str, Any], body: bytes) -> tuple[Mapping[str, Any], bytes]:
+        if header["do"] == "cancelled":
+            raise asyncio.CancelledError
+        if header["do"] == "strange":
+            raise BaseExceptionGroup("several", [asyncio.CancelledError(), GeneratorExit()])
+        if header["do"] == "unsayable":
+            return {"no json": object()}, b""
+        if header["do"] == "too much":
+            return {}, b"x" * (MAX_BODY + 1)
+        return {}, b""
+
+    async def scenario() -> None:
+        async with Doorbell(path, handle):
+            client = await DoorbellClient.connect(path)
+            listening = asyncio.create_task(client.listen(lambda _: None))
+            for name in ("cancelled", "strange", "unsayable", "too much"):
+                with pytest.raises(SkiffError, match="The engine failed"):
+                    await client.ask({"do": name})
+            assert await client.ask({"do": "well"}) == ({}, b"")
+        await listening
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
+
+
+def test_an_engine_that_does_not_answer_in_time_is_said_so_and_its_late_answer_is_nobodys(tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+    later = asyncio.Event()
+
+    async def handle(header: Mapping[str, Any], body: bytes) -> tuple[Mapping[str, Any], bytes]:
+        if header["do"] == "slow":
+            await later.wait()
+        else:
+            later.set()
+            await asyncio.sleep(0)  # the late answer goes first
+        return {"did": header["do"]}, b""
+
+    async def scenario() -> None:
+        async with Doorbell(path, handle):
+            client = await DoorbellClient.connect(path)
+            listening = asyncio.create_task(client.listen(lambda _: None))
+            with pytest.raises(Conflict, match="has not answered"):
+                await client.ask({"do": "slow"}, seconds=0.01)
+            assert await client.ask({"do": "next"}) == ({"did": "next"}, b"")
+        await listening
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
+
+
+def test_a_ring_that_the_engine_does_not_answer_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(role, "WAKE_SECONDS", 0.01)
+    rung = asyncio.Event()
+
+    async def handle(header: Mapping[str, Any], body: bytes) -> tuple[Mapping[str, Any], bytes]:
+        if header["do"] == "wake":
+            rung.set()
+            await asyncio.Event().wait()
+        return {"backend": "any"}, b""
+
+    async def scenario() -> None:
+        settings = load(data_dir=tmp_path, sandbox="local", model="scripted")
+        async with Doorbell(socket_path(settings.data_dir), handle), running(settings, lead=False) as app:
+            assert await app.role.backend() == "any"
+            await app.role.wake("sesn_any")
+            assert rung.is_set()
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
+
+
+def test_what_keeps_the_engine_from_starting_is_told_to_who_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(role, "READY_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        settings = load(data_dir=tmp_path, sandbox="local", model="scripted", prices=tmp_path / "missing.json")
+        async with running(settings) as app:
+
+            async def told() -> str:
+                return app.role.trouble
+
+            await eventually(told)
+            with pytest.raises(Conflict, match=r"missing\.json"):
+                await app.role.backend()
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))

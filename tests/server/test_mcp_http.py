@@ -144,3 +144,9 @@ def test_without_a_token_only_this_machine_is_served() -> None:
 def test_a_port_that_is_taken_is_said_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InvalidRequest, match="--port"):
         listen("127.0.0.1", taken.getsockname()[1])
+
+
+@pytest.mark.parametrize("blank", ["", "  \n"])
+def test_a_blank_token_is_refused_and_lets_nobody_in(blank: str) -> None:
+    with pytest.raises(InvalidRequest, match="blank"):
+        application(None, blank)  # type: ignore[arg-type]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from server.errors import InvalidRequest
-from server.settings import Settings, load
+from server.settings import Settings, config_file, load
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +77,21 @@ def test_a_file_that_is_named_but_not_there_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setenv("SKIFF_CONFIG", str(tmp_path / "missing.toml"))
     with pytest.raises(InvalidRequest):
         load(data_dir=tmp_path)
+
+
+def test_relative_paths_are_settled_where_they_were_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.toml").write_text('prices = "prices.json"\n')
+    monkeypatch.setenv("SKIFF_CONFIG", "other.toml")
+    monkeypatch.setenv("XDG_DATA_HOME", "share")
+    found = load(data_dir="here/../data")
+    assert (found.data_dir, found.prices) == (tmp_path / "data", tmp_path / "prices.json")
+    assert config_file() == tmp_path / "other.toml"
+    assert load().data_dir.is_absolute()
+
+
+def test_a_path_that_leads_in_a_circle_is_refused_or_kept_but_no_crash(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with suppress(InvalidRequest):  # newer Pythons resolve it as far as it goes
+        load(data_dir=tmp_path / "a" / "data")

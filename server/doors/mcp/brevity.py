@@ -15,8 +15,8 @@ a token and code as few as two, so that 20,000 bytes stay below the warning."""
 
 
 def weight(value: Any) -> int:
-    """Bytes of the value as JSON in UTF-8."""
-    return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    """Bytes of the value as JSON in UTF-8, indented as the SDK indents the text that it makes of a result."""
+    return len(json.dumps(value, ensure_ascii=False, indent=2).encode("utf-8", "surrogatepass"))
 
 
 def fitting(text: str, most: int) -> int:

@@ -55,7 +55,9 @@ class SessionResult(BaseModel):
     title: str | None = None
     model: str = Field(description="The model that the agent runs on")
     status: Status = Field(description="running: work goes on; idle: it waits for a message; the others say themselves")
-    stop_reason: str | None = Field(description="Why the last turn ended: end_turn, retries_exhausted, refusal")
+    stop_reason: str | None = Field(
+        description="Why the last turn ended: end_turn, interrupted, max_tokens, retries_exhausted, refusal"
+    )
     reply: str | None = Field(description="The agent's latest message in its latest turn")
     error: str | None = Field(description="What went wrong, when the model could not be asked")
     activity: str = Field(description="What the agent does now, or did last")
@@ -235,6 +237,22 @@ def next_words(view: SessionView) -> str:
             f"The turn is over; `reply` is its result. read_workspace({key}) shows the files; send_message({key},"
             f" message=...) goes on; delete_session({key}) cleans up when you need nothing more of it."
         )
+    if _stop(state) == "interrupted":
+        return (
+            f"The turn was interrupted: `reply` is only what the agent had said until then. send_message({key},"
+            " message=...) goes on; files and history are kept."
+        )
+    if state.ending:
+        return (
+            f"The answer was cut off ({state.ending}), so `reply` is not whole. send_message({key}, message='Go on.')"
+            " lets the agent finish."
+        )
+    if state.hopeless:
+        return (
+            f"The model refused the request, and would refuse it again: `error` says why. Once that is put right (a key"
+            f" or a model is the operator's to set), send_message({key}, message=...) goes on; files and history are"
+            " kept."
+        )
     return (
         f"The turn ended early ({_stop(state)}). send_message({key}, message=...) tries again; files and history are"
         " kept."
@@ -249,7 +267,8 @@ def _brief_words(view: SessionView) -> str:
 
 
 def _stop(state: SessionState) -> str | None:
-    return None if state.stop_reason is None else str(state.stop_reason.get("type"))
+    """Why the last turn ended; what the wire calls end_turn although it was cut short has a word of its own here."""
+    return None if state.stop_reason is None else state.ending or str(state.stop_reason.get("type"))
 
 
 def _error(state: SessionState) -> str | None:

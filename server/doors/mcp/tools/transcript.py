@@ -54,6 +54,8 @@ class TranscriptTools:
         alone get_session is enough. Follow a session by giving next_after as `after`. A long event is shown as head and
         tail and says how to read all of it."""
         service = await self._door.service()
+        newest = (await service.view(session_id)).state.seq
+        after = min(after, newest)  # a number that is still to come would hide what comes before it
         listed = await service.transcript(session_id, after, EVERYTHING)
         if not everything and offset is None:
             listed = [(number, body) for number, body in listed if _is_talk(body)]
