@@ -37,6 +37,23 @@ Port = Annotated[int | None, typer.Option(help="Port to bind (default 8400).")]
 SessionId = Annotated[str, typer.Argument(help="The session's id, as `skiff sessions list` shows it.")]
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version("skiff-agents"))
+        raise typer.Exit
+
+
+@app.callback()
+def skiff(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Send out sandboxed Claude sub-agents from any MCP host, and bring back the result."""
+
+
 def main() -> None:
     """Run the command line; errors that a person can mend are one line on standard error, exit code 1."""
     if sys.platform == "win32":

@@ -99,7 +99,6 @@ class Sandboxes:
                     await self._tend(session_id, place)
                 except SandboxError as error:
                     logger.warning("sandbox of %s: %s", session_id, error)
-                    place.sandbox = None
 
     async def _tend(self, session_id: str, place: _Place) -> None:
         if place.users or place.sandbox is None or place.lock.locked():
@@ -111,7 +110,11 @@ class Sandboxes:
     async def _stop(self, place: _Place) -> None:
         assert place.sandbox is not None
         sandbox, place.sandbox = place.sandbox, None
-        await sandbox.stop()
+        try:
+            await sandbox.stop()
+        except SandboxError:
+            place.sandbox = sandbox if sandbox.alive else None  # it lives, and counts: the next look tries again
+            raise
         self._freed.set()
 
     def prepare(self, session_id: str, spec: Spec) -> None:
