@@ -208,7 +208,7 @@ class Store:
 
         row = await self._database.read(work)
         if row is None:
-            raise NotFound(f"No session {session_id!r}. list_sessions (`skiff sessions list`) shows which there are.")
+            raise _unknown(session_id)
         return _session(row)
 
     async def session_and_tail(self, session_id: str) -> tuple[SessionRow, list[StoredEvent]]:
@@ -223,7 +223,7 @@ class Store:
 
         read = await self._database.read(work)
         if read is None:
-            raise NotFound(f"No session {session_id!r}. list_sessions (`skiff sessions list`) shows which there are.")
+            raise _unknown(session_id)
         return read
 
     async def sessions(self, *, limit: int, before: tuple[str, str] | None, archived: bool) -> list[SessionRow]:
@@ -292,7 +292,7 @@ class Store:
                     return _events(cursor, session_id, int(answer["after"]), int(answer["count"]))
             row = cursor.one("SELECT head FROM sessions WHERE id = :id", {"id": session_id})
             if row is None:
-                raise NotFound(f"No session {session_id!r}. list_sessions (`skiff sessions list`) shows which there are.")
+                raise _unknown(session_id)
             head = int(row[0])
             if if_head is not None and head != if_head:
                 raise HeadMoved
@@ -429,6 +429,10 @@ class Store:
             return cursor.all(f"SELECT DISTINCT name FROM {table} ORDER BY name LIMIT 20")
 
         return [str(row[0]) for row in await self._database.read(work)]
+
+
+def _unknown(session_id: str) -> NotFound:
+    return NotFound(f"No session {session_id!r}. list_sessions (`skiff sessions list`) shows which there are.")
 
 
 def _load(row: Row) -> Mapping[str, Any]:
