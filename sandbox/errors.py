@@ -5,7 +5,6 @@
     │   └── ImageMissing          the image is not there; says which command builds it
     ├── SandboxGone               this sandbox no longer exists, or died; its running operations are unknowable
     │   └── WorkspaceGone         and its files are gone too: there is nothing to come back to
-    ├── OperationUnknowable       another incarnation answers: the operation may or may not have run
     ├── SpecRefused               the specification asks for what this backend does not promise
     └── ProtocolError             a frame that the protocol does not allow; the sender is treated as hostile
 
@@ -33,10 +32,6 @@ class SandboxGone(SandboxError):
 
 class WorkspaceGone(SandboxGone):
     """The workspace itself is no longer there. Nothing else may be taken to mean that the files are lost."""
-
-
-class OperationUnknowable(SandboxError):
-    """The operation was sent to an incarnation that is gone: it may or may not have taken effect."""
 
 
 class SpecRefused(SandboxError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from sandbox.errors import SandboxError, SandboxGone
@@ -82,7 +83,7 @@ class Hands:
         except (SandboxError, TimeoutError) as error:
             logger.warning("cancelling the calls of %s: %s", self._record.session_id, error)
 
-    def _use(self) -> Any:
+    def _use(self) -> AbstractAsyncContextManager[Sandbox]:
         return self._means.sandboxes.use(self._record.session_id, self._spec)
 
     async def _run_in_sandbox(self, calls: Sequence[OpenCall]) -> None:

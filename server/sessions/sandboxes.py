@@ -66,10 +66,6 @@ class Sandboxes:
         self._places: dict[str, _Place] = {}
         self._freed = asyncio.Event()
 
-    @property
-    def backend(self) -> SandboxBackend:
-        return self._backend
-
     async def reconcile(self) -> None:
         """After a start: finish removals that were begun. Adoption happens on the first use of each session."""
         for row in await self._store.sandboxes():

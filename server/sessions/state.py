@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from server.events import INPUT_TYPES, PRIVATE_DELIVERED, PRIVATE_DISPATCHED, StoredEvent
+from server.providers import ModelUsage
 
 TRANSITIONS: Mapping[str, frozenset[str]] = {
     "idle": frozenset({"running", "terminated"}),
@@ -57,16 +58,9 @@ class OpenCall:
 
 
 @dataclass(frozen=True)
-class Usage:
+class Usage(ModelUsage):
     """Tokens of the whole session, and its cost where every price was known."""
 
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_input_tokens: int = 0
-    cache_creation_5m_input_tokens: int = 0
-    cache_creation_1h_input_tokens: int = 0
-    web_search_requests: int = 0
-    web_fetch_requests: int = 0
     cost_usd: str | None = "0"
     """Exact decimal as text; None once a request was served by a model without a known price."""
 

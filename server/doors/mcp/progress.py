@@ -6,7 +6,6 @@ tellings can be compared across requests; between events it creeps, because the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,14 +20,6 @@ MAX_MESSAGE = 200
 """Characters: what hosts show on one line."""
 _CREEP = 0.01
 """A hundred tellings between two events: 1,000 s of silence, more than four times the longest wait."""
-
-
-@dataclass(frozen=True)
-class Telling:
-    """A progress notification."""
-
-    value: float
-    message: str
 
 
 def value_after(last: float | None, number: int) -> float:
