@@ -5,7 +5,7 @@ BIN := .venv/bin
 MODEL ?=
 export PYTHON
 
-.PHONY: help setup demo test lint engine image bench clean
+.PHONY: help setup demo test lint engine image images bench clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ engine: ## Install and start a container engine (Debian or Ubuntu, root)
 
 image: setup ## Build the sandbox image
 	@$(BIN)/skiff sandbox build
+
+images: setup ## Build the ready-made images: standard, data, databases, ci
+	@$(BIN)/skiff sandbox build --all
 
 bench: setup ## Print every figure beside its other side, and store them as JSON in benchmarks/results
 	@$(BIN)/python -m benchmarks

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, print a table, keep the numbers. Asserts nothing and needs no key."""
+"""`python -m benchmarks`: measure, print a table a group, keep the numbers. Asserts nothing and needs no key."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import ModuleType
+from typing import Any
 
 from rich.console import Console
 
@@ -16,12 +17,14 @@ from benchmarks import report
 from benchmarks.bench import RESULTS, Bench, find_engine, opened, say
 from benchmarks.facts import facts
 from benchmarks.row import Row
-from benchmarks.rows import create, memory, resume, rounds, send, startup, stdio, throughput
+from benchmarks.rows import create, followers, memory, rest, resume, rounds, send, startup, stdio, throughput
 
 GROUPS: Mapping[str, ModuleType] = {
     "send": send,
     "startup": startup,
     "rounds": rounds,
+    "rest": rest,
+    "followers": followers,
     "create": create,
     "stdio": stdio,
     "throughput": throughput,
@@ -31,6 +34,7 @@ GROUPS: Mapping[str, ModuleType] = {
 WIDTH = 150
 """Columns of the table where the output is no terminal, or a narrow one: wrapped lines read worse than long ones."""
 PARTLY = {
+    "rest": "a tool round through the REST door",
     "memory": "memory of a live sandbox",
     "resume": "sessions that are killed while they run a command",
 }
@@ -50,30 +54,33 @@ def main() -> None:
     logging.basicConfig(level=logging.ERROR)
     engine, why = asyncio.run(find_engine())
     about = facts(engine)
-    with opened(asked.quick, engine) as bench:
-        rows, left_out = measure(bench, asked.groups or list(GROUPS), why)
     console = Console(highlight=False)
     console.width = max(console.width, WIDTH)
-    report.show(console, rows, left_out)
-    console.print(f"stored: {report.store(RESULTS, about, rows, left_out).relative_to(RESULTS.parents[1])}")
+    kept = report.Kept(RESULTS, about)
+    chosen = {name: GROUPS[name] for name in asked.groups or GROUPS}
+    with opened(asked.quick, engine) as bench:
+        for measured in measure(bench, chosen, why):
+            report.show(console, measured)
+            kept.add(measured)
+    console.print(f"stored: {kept.path.relative_to(RESULTS.parents[1])}")
 
 
-def measure(bench: Bench, groups: list[str], why_no_engine: str) -> tuple[list[Row], dict[str, str]]:
-    """The rows of these groups, one group after the other, and why any were left out. One that fails does not end
-    the run: its error is its reason."""
-    rows: list[Row] = []
-    left_out: dict[str, str] = {}
-    for name in groups:
-        if not bench.engine and (getattr(GROUPS[name], "NEEDS_ENGINE", False) or name in PARTLY):
+def measure(bench: Bench, groups: Mapping[str, Any], why_no_engine: str) -> Iterator[report.Measured]:
+    """The rows of each of these groups as soon as they are there, and why any were left out. One that fails does not
+    end the run: its error is its reason."""
+    for name, group in groups.items():
+        rows: list[Row] = []
+        left_out: dict[str, str] = {}
+        alone = getattr(group, "NEEDS_ENGINE", False)
+        if not bench.engine and (alone or name in PARTLY):
             left_out[PARTLY.get(name, name)] = why_no_engine
-            if name not in PARTLY:
-                continue
-        say(f"measuring: {name}")
-        try:
-            rows += asyncio.run(_one(bench, GROUPS[name].measure))
-        except Exception as error:  # whatever a measurement runs into, the others are still wanted
-            left_out[name] = f"failed: {type(error).__name__}: {error}"
-    return rows, left_out
+        if bench.engine or not alone:
+            say(f"measuring: {name}")
+            try:
+                rows = asyncio.run(_one(bench, group.measure))
+            except Exception as error:  # whatever a measurement runs into, the others are still wanted
+                left_out[name] = f"failed: {type(error).__name__}: {error}"
+        yield report.Measured(name, rows, left_out)
 
 
 async def _one(bench: Bench, measure_group: Callable[[Bench], Awaitable[list[Row]]]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Rows for people (a table) and for later comparison (JSON).
+"""Rows for people (a table a group) and for later comparison (JSON).
 
 Above: `__main__`. Below: rich, and the folder of results, which git ignores.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.row import Figure, Row
@@ -20,12 +21,32 @@ from benchmarks.row import Figure, Row
 MARKS = {True: "[green]holds[/]", False: "[red]MISSED[/]", None: "-"}
 
 
-def show(console: Console, rows: Sequence[Row], left_out: Mapping[str, str]) -> None:
-    """Print the table, what was left out and why, and the notes."""
-    table = Table(title="Figures: medians (p95), each beside its other side in the same run", title_justify="left")
+@dataclass(frozen=True)
+class Measured:
+    """What came of one group."""
+
+    group: str
+    rows: Sequence[Row]
+    left_out: Mapping[str, str]
+    """What was not measured, and why."""
+
+
+def show(console: Console, measured: Measured) -> None:
+    """Print a group's table, what was left out and why, and the notes."""
+    if measured.rows:
+        console.print(_table(measured))
+    for name, reason in measured.left_out.items():
+        console.print(f"[yellow]left out:[/] {escape(name)}: {escape(reason)}")
+    for note, names in _notes(measured.rows).items():
+        console.print(f"[dim]{names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {note}[/]", soft_wrap=True)
+
+
+def _table(measured: Measured) -> Table:
+    title = f"{measured.group}: medians (p95), each beside its other side in the same run"
+    table = Table(title=title, title_justify="left")
     for heading in ("figure", "to hold", "ours", "floor", "ratio", "", "the floor is"):
         table.add_column(heading, justify="right" if heading in ("ours", "floor", "ratio") else "left", overflow="fold")
-    for row in rows:
+    for row in measured.rows:
         table.add_row(
             row.name,
             _hold(row),
@@ -35,25 +56,32 @@ def show(console: Console, rows: Sequence[Row], left_out: Mapping[str, str]) -> 
             MARKS[row.holds],
             row.beside,
         )
-    console.print(table)
-    for name, reason in left_out.items():
-        console.print(f"[yellow]left out:[/] {name}: {reason}")
-    for note, names in _notes(rows).items():
-        console.print(f"[dim]{names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {note}[/]", soft_wrap=True)
+    return table
 
 
-def store(folder: Path, facts: Mapping[str, Any], rows: Sequence[Row], left_out: Mapping[str, str]) -> Path:
-    """Write `<date>.json`, beside those of earlier runs; returns its path."""
-    now = datetime.now(UTC)
-    body = {
-        "at": now.isoformat(timespec="seconds"),
-        "facts": dict(facts),
-        "rows": [_as_json(row) for row in rows],
-        "left_out": dict(left_out),
-    }
-    path = folder / f"{now:%Y-%m-%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    return path
+class Kept:
+    """The rows of one run in `<date>.json`, beside those of earlier runs; written again with every group, so that what
+    was measured outlives a run that is broken off."""
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        now = datetime.now(UTC)
+        self.path = folder / f"{now:%Y-%m-%dT%H%M%SZ}.json"
+        self._rows: list[dict[str, Any]] = []
+        self._left_out: dict[str, str] = {}
+        self._body = {
+            "at": now.isoformat(timespec="seconds"),
+            "facts": dict(facts),
+            "rows": self._rows,
+            "left_out": self._left_out,
+        }
+
+    def add(self, measured: Measured) -> None:
+        """Write these too."""
+        self._rows += [_as_json(row) for row in measured.rows]
+        self._left_out |= measured.left_out
+        draft = self.path.with_suffix(".part")
+        draft.write_text(json.dumps(self._body, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        draft.replace(self.path)
 
 
 def _notes(rows: Sequence[Row]) -> dict[str, list[str]]:

@@ -19,7 +19,7 @@ from server.settings import Settings, load
 
 LOADED = (anthropic, docker)
 """Imported by the server on first need; `rows/startup.py` counts them, this process does not."""
-AT_WORK = 64
+AT_WORK = 256
 """More sessions than are interrupted, or they would wait for each other by design."""
 
 

@@ -10,6 +10,7 @@ Promised by every backend
 
 Not promised
     * a wall against kernel exploits: containers and namespaces share the host's kernel
+    * that an environment's packages are harmless: their install scripts run outside the sandbox, see `docker/install`
     * that the agent cannot harm its own sandbox: it may fill its disk, kill its shell, delete its files
     * that what the runner says is true: it runs at the agent's level of trust, and every frame is read as hostile
 

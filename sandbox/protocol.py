@@ -16,6 +16,8 @@ from sandbox.wire import Call, Result
 
 OnOutput = Callable[[bytes], None]
 """Called from the event loop with portions of live output; must not block."""
+Packages = tuple[tuple[str, tuple[str, ...]], ...]
+"""(manager, names in the manager's own version syntax), at most once a manager, sorted by manager."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class SandboxSpec:
     disk_mb: int = 2048
     pids: int = 512
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
+    packages: Packages = ()
+    """Put into an image, once for all sandboxes that ask for the same, before the first of them starts."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,18 @@ class Sandbox(Protocol):
 
     def archive(self) -> AsyncIterator[bytes]:
         """The workspace as an uncompressed tar, in portions. Works when the runner is broken, where the backend can."""
+
+    async def place(self, path: str, size: int, portions: AsyncIterator[bytes]) -> None:
+        """Put a file of `size` bytes at `path` below wire.UPLOADS, parents made, replacing what is there.
+
+        The agent can read it; it can neither write, delete nor rename it, nor anything above it. It survives `stop`, as
+        the workspace does, and does not count towards the disk bound. A running program may see it grow. Streamed: it
+        is never whole in memory. The caller answers for `path`: relative, without `..`, and never both a file and a
+        folder. Raises SandboxUnavailable or SandboxGone; then a part of it may be there.
+        """
+
+    async def unplace(self, path: str) -> None:
+        """Delete what was placed there. Idempotent. Raises as `place`."""
 
     async def pause(self) -> None:
         """Freeze all processes. A later `call` thaws by itself. No-op where promises.pause is False."""

@@ -56,6 +56,12 @@ MAX_BODY = 24 << 20
 BEAT_SECONDS = 5.0
 """The runner says something at least this often; the host gives up on it after SILENCE_SECONDS."""
 SILENCE_SECONDS = 30.0
+SESSION = "/mnt/session"
+"""Belongs to root inside, so that the agent can put nothing else in the place of what lies in it."""
+UPLOADS = SESSION + "/uploads"
+"""What the session was given; the agent can read it and nothing more."""
+OUTPUTS = SESSION + "/outputs"
+"""What the agent hands out: its own folder, which it can fill but not replace."""
 NET_WINDOW = 256 << 10
 """Bytes a network stream may have in flight in one direction before the receiver acknowledges them."""
 NET_PORTION = 32 << 10
@@ -239,8 +245,9 @@ class Grep(NamedTuple):
 
 
 class List_(NamedTuple):
-    """A folder of the workspace, for `read_workspace`: body is JSON [{name, type, size, mtime}], sorted by name,
-    starting after the name `after`; meta {total, next: name|null}. Never follows a symlink out of the folder."""
+    """A folder of the workspace, or below OUTPUTS, for `read_workspace`: body is JSON [{name, type, size, mtime}],
+    sorted by name, starting after the name `after`; meta {total, next: name|null}. Never follows a symlink out of
+    the folder."""
 
     path: str = "."
     after: str = ""
@@ -248,7 +255,8 @@ class List_(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """Raw bytes of a file, for `read_workspace`: meta {size, mtime, media_type, offset}. At most `limit` bytes."""
+    """Raw bytes of a file of the workspace, or below OUTPUTS, for `read_workspace`: meta {size, mtime, media_type,
+    offset}. At most `limit` bytes."""
 
     path: str = ""
     offset: int = 0
@@ -262,12 +270,26 @@ class Put(NamedTuple):
     mode: int = 0o644
 
 
+class Outputs(NamedTuple):
+    """Every regular file below OUTPUTS: body is JSON [{path, size, changed}], paths relative to it and sorted, at most
+    `limit`; `changed` in nanoseconds. Links are not followed; files that are just being replaced are left out."""
+
+    limit: int = 10_000
+
+
+class Remove(NamedTuple):
+    """Delete a regular file or a link below OUTPUTS, by its path relative to it. What is not there is as good as
+    deleted."""
+
+    path: str = ""
+
+
 class Usage(NamedTuple):
-    """How much the workspace takes up on its disk, for the backend's disk bound: meta {bytes, files}. Allocated bytes
-    (as `du` counts), each inode once, other file systems and symlinks not followed. Body empty."""
+    """How much the workspace and OUTPUTS take up on their disk, for the backend's disk bound: meta {bytes, files}.
+    Allocated bytes (as `du` counts), each inode once, other file systems and symlinks not followed. Body empty."""
 
 
-Operation = Union[Bash, Read, Write, Edit, Glob, Grep, List_, Fetch, Put, Usage]
+Operation = Union[Bash, Read, Write, Edit, Glob, Grep, List_, Fetch, Put, Outputs, Remove, Usage]
 KINDS: Dict[str, Type[Any]] = {
     "bash": Bash,
     "read": Read,
@@ -278,6 +300,8 @@ KINDS: Dict[str, Type[Any]] = {
     "list": List_,
     "fetch": Fetch,
     "put": Put,
+    "outputs": Outputs,
+    "remove": Remove,
     "usage": Usage,
 }
 """What each operation is called in a `start` frame."""

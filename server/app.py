@@ -7,6 +7,7 @@ closes everything in the reverse order. Doors get a `Service` and nothing else.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -16,24 +17,38 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.backends import choose
+from server.catalog.environments import Bounds
+from server.catalog.service import Catalog, Offer
 from server.engine.role import Engine, OpenEngine, Role
 from server.errors import SkiffError, StoreError
+from server.files.blobs import Blobs
+from server.files.collecting import sweep
+from server.files.repositories import Repositories
+from server.files.service import FileRules, Files
 from server.ids import new_id
+from server.keys import Keys
 from server.providers import ModelProvider
 from server.providers.anthropic import AnthropicProvider
 from server.providers.pricing import Prices, list_prices
 from server.providers.scripted.provider import ScriptedProvider
 from server.sessions.decide import Limits
-from server.sessions.environments import Bounds
 from server.sessions.log import Log
 from server.sessions.means import Means
+from server.sessions.mounting import Mounting
 from server.sessions.sandboxes import IdleRules, Sandboxes
 from server.sessions.service import Defaults, Service
 from server.sessions.supervisor import Supervisor
 from server.sessions.workspace import Workspaces
 from server.settings import DEFAULT_MODEL, SCRIPTED, Settings
+from server.store.answers import AnswerStore
+from server.store.catalog import CatalogStore
+from server.store.files import FileTable
+from server.store.keys import KeyStore
+from server.store.resources import ResourceTable
 from server.store.sqlite import SqliteDatabase
 from server.store.store import Store
+from server.usecases import UseCases
+from server.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +59,10 @@ class App:
 
     settings: Settings
     service: Service
+    uses: UseCases
+    keys: Keys
+    answers: AnswerStore
+    watch: Watch
     role: Role
     secret: bytes
     """Of this installation, for signing what doors hand out."""
@@ -65,13 +84,19 @@ async def running(settings: Settings, *, lead: bool = True) -> AsyncIterator[App
         secret = await store.meta("secret", secrets.token_hex(32))
         log = Log(store)
         models = Models(settings)
-        opener = _engine_opener(settings, installation, store, log, models)
+        opener = _engine_opener(settings, installation, store, log, models, database)
         role = Role(settings.data_dir, store, log, opener if lead else None)
-        service = Service(store, log, role, _defaults(settings, models))
+        catalog = Catalog(CatalogStore(database), _offer(settings, models))
+        files = _files(settings, store, database, role)
+        service = Service(store, log, role, catalog, files, Defaults(settings.max_tokens, models.has_web_tools))
+        keys = Keys(KeyStore(database))
         task = asyncio.create_task(_hold(role), name="role")
         try:
-            yield App(settings, service, role, secret.encode())
+            uses = UseCases(service, catalog, files, settings.stall_seconds)
+            watch = Watch(store, role)
+            yield App(settings, service, uses, keys, AnswerStore(database), watch, role, secret.encode())
         finally:
+            await keys.close()
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
@@ -136,7 +161,12 @@ class Models:
             await provider.close()
 
 
-def _defaults(settings: Settings, models: Models) -> Defaults:
+def _files(settings: Settings, store: Store, database: SqliteDatabase, role: Role) -> Files:
+    rules = FileRules(settings.max_file_mb * 10**6, settings.max_inputs_mb * 10**6, settings.git_hosts)
+    return Files(store, FileTable(database), ResourceTable(database), _blobs(settings), role, rules)
+
+
+def _offer(settings: Settings, models: Models) -> Offer:
     bounds = Bounds(
         images=tuple(settings.images),
         max_cpus=settings.max_cpus,
@@ -145,18 +175,32 @@ def _defaults(settings: Settings, models: Models) -> Defaults:
         memory_mb=settings.sandbox_memory_mb,
         disk_mb=settings.sandbox_disk_mb,
         pids=settings.sandbox_pids,
+        package_hosts=tuple(settings.package_hosts),
+        packages_from_mcp=settings.packages_from_mcp,
     )
-    return Defaults(models.default, settings.max_tokens, bounds, models.has_web_tools)
+    return Offer(models.default, bounds, models.has_web_tools)
 
 
-def _engine_opener(settings: Settings, installation: str, store: Store, log: Log, models: Models) -> OpenEngine:
+def _blobs(settings: Settings) -> Blobs:
+    return Blobs(settings.data_dir / "files")
+
+
+def _mounting(settings: Settings, store: Store, log: Log, database: SqliteDatabase) -> Mounting:
+    repositories = Repositories(settings.git_hosts, settings.git_seconds, settings.git_mb * 10**6)
+    return Mounting(store, ResourceTable(database), FileTable(database), _blobs(settings), repositories, log)
+
+
+def _engine_opener(
+    settings: Settings, installation: str, store: Store, log: Log, models: Models, database: SqliteDatabase
+) -> OpenEngine:
     @asynccontextmanager
     async def open_engine(deposed: Callable[[], None]) -> AsyncIterator[Engine]:
         rules = IdleRules(settings.stop_after, settings.max_sandboxes)
         prices = Prices.load(settings.prices) if settings.prices else list_prices()
         limits = Limits(settings.retries, settings.requests_per_turn)
         async with _warming_up(models), await choose(settings, installation) as backend:
-            sandboxes = Sandboxes(store, backend, rules)
+            await sweep(FileTable(database), _blobs(settings))
+            sandboxes = Sandboxes(store, backend, rules, _mounting(settings, store, log, database))
             means = Means(log, models.provider, sandboxes, prices, limits)
             async with Supervisor(store, means, settings.max_sessions_at_work, deposed) as supervisor:
                 yield Engine(supervisor, Workspaces(store, sandboxes), backend.name, sandboxes.collect)
@@ -171,6 +215,9 @@ async def _warming_up(models: Models) -> AsyncIterator[None]:
     async def warm_up() -> None:
         with suppress(SkiffError):
             await models.provider(models.default).warm_up()
+        # What the imports made lives as long as the process: without this, each full collection walks all of it, which
+        # stops every session for 150 to 300 ms about once in a hundred rounds of tools.
+        gc.freeze()
 
     task = asyncio.create_task(warm_up(), name="warm up")
     try:

@@ -63,6 +63,7 @@ def docker_backend(settings: Settings, installation: str, pool: int | None = Non
         pool_size=settings.pool if pool is None else pool,
         idle=IdleSettings(settings.pause_after, settings.background_grace),
         net_serve=_serve,
+        package_seconds=settings.package_build_seconds,
     )
 
 

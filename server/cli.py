@@ -26,7 +26,9 @@ app = typer.Typer(
 )
 sandbox_app = typer.Typer(help="The sandboxes' image and what is left over of them.", no_args_is_help=True)
 sessions_app = typer.Typer(help="Look at the sessions of the data folder.", no_args_is_help=True)
+keys_app = typer.Typer(help="The API keys of the data folder, besides its owner's token.", no_args_is_help=True)
 app.add_typer(sandbox_app, name="sandbox")
+app.add_typer(keys_app, name="keys")
 app.add_typer(sessions_app, name="sessions")
 
 DataDir = Annotated[Path | None, typer.Option(help="Folder for database, keys and sandboxes [SKIFF_DATA_DIR].")]
@@ -94,10 +96,18 @@ def mcp(data_dir: DataDir = None, sandbox: SandboxKind = None, model: Model = No
 def serve(
     data_dir: DataDir = None, sandbox: SandboxKind = None, model: Model = None, host: Host = None, port: Port = None
 ) -> None:
-    """Serve MCP over HTTP at /mcp, with a bearer token that is made at the first start."""
+    """Serve MCP at /mcp and the API at /v1 over HTTP, with a token that is made at the first start."""
     from server.commands.serve import serve_http
 
     _run(serve_http(_settings(data_dir=data_dir, sandbox=sandbox, model=model, host=host, port=port)))
+
+
+@app.command()
+def openapi() -> None:
+    """Print the API at /v1 as an OpenAPI document."""
+    from server.commands.openapi import show
+
+    show()
 
 
 @app.command()
@@ -126,15 +136,27 @@ def doctor(data_dir: DataDir = None, sandbox: SandboxKind = None, model: Model =
 
 @sandbox_app.command("build")
 def sandbox_build(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Ready-made images to build on top; `skiff sandbox images` lists them.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Build every ready-made image.")] = False,
     base: Annotated[
         str, typer.Option(help="Image to build on; default: Debian slim, or this machine's packages.")
     ] = "",
     fresh: Annotated[bool, typer.Option(help="Build again even if it is there.")] = False,
 ) -> None:
-    """Build the sandbox image, once; about a minute."""
+    """Build the sandbox image, once (about a minute), and ready-made ones by name."""
     from server.commands.sandbox import build
 
-    _run(build(_settings(), base, fresh))
+    _run(build(_settings(), names or [], every, base, fresh))
+
+
+@sandbox_app.command("images")
+def sandbox_images() -> None:
+    """The ready-made images and those of environments with packages: what is in them, size, time of the build."""
+    from server.commands.sandbox import show_images
+
+    _run(show_images())
 
 
 @sandbox_app.command("list")
@@ -147,10 +169,39 @@ def sandbox_list(data_dir: DataDir = None) -> None:
 
 @sandbox_app.command("gc")
 def sandbox_gc(data_dir: DataDir = None) -> None:
-    """Remove sandboxes of this data folder that no session owns any more."""
+    """Remove sandboxes of this data folder that no session owns any more, and images that are out of date."""
     from server.commands.sandbox import collect
 
     _run(collect(_settings(data_dir=data_dir)))
+
+
+@keys_app.command("create")
+def keys_create(
+    name: Annotated[str, typer.Option(help="What the key is for; logs show it.")] = "key", data_dir: DataDir = None
+) -> None:
+    """Make a key that is good on both doors. It is shown once."""
+    from server.commands.keys import create
+
+    _run(create(_settings(data_dir=data_dir), name))
+
+
+@keys_app.command("list")
+def keys_list(data_dir: DataDir = None) -> None:
+    """Every key: its id, name, and when it was used last."""
+    from server.commands.keys import show_list
+
+    _run(show_list(_settings(data_dir=data_dir)))
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    key_id: Annotated[str, typer.Argument(help="The key's id, as `skiff keys list` shows it.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Let a key be good no more."""
+    from server.commands.keys import revoke
+
+    _run(revoke(_settings(data_dir=data_dir), key_id))
 
 
 @sessions_app.command("list")

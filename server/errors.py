@@ -2,9 +2,12 @@
 
     SkiffError
     ├── InvalidRequest (400)      the request is wrong; the message says how to put it right
-    │   └── NotSupported (400)    understood, not implemented; names what was asked for
+    │   ├── NotSupported (400)    understood, not implemented; names what was asked for
+    │   └── Refused (400)         the object's state forbids it, where the wire says 400 and not 409
+    ├── Unauthenticated (401)     no credential, or a wrong one
     ├── NotFound (404)            no such object
     ├── Conflict (409)            the object's state forbids it
+    ├── TooLarge (413)            a body over its bound
     ├── ModelError                the model could not answer; subclasses say whether trying again helps
     │   ├── ModelOverloaded       529, 5xx, timeouts, cut streams: retried with back-off
     │   ├── ModelRateLimited      429: retried, honouring retry-after
@@ -24,6 +27,14 @@ class SkiffError(Exception):
 
     wire_type = "api_error"
     status = 500
+    code = ""
+    """The wire's `details.error_code`, where it has one for this."""
+
+
+def coded(error: SkiffError, code: str) -> SkiffError:
+    """The error with the wire's code for it."""
+    error.code = code
+    return error
 
 
 class InvalidRequest(SkiffError):
@@ -35,6 +46,15 @@ class NotSupported(InvalidRequest):
     """What is not implemented is refused by name, never ignored."""
 
 
+class Refused(InvalidRequest):
+    """Well formed, but not in the state that the object is in."""
+
+
+class Unauthenticated(SkiffError):
+    wire_type = "authentication_error"
+    status = 401
+
+
 class NotFound(SkiffError):
     wire_type = "not_found_error"
     status = 404
@@ -43,6 +63,11 @@ class NotFound(SkiffError):
 class Conflict(SkiffError):
     wire_type = "invalid_request_error"
     status = 409
+
+
+class TooLarge(SkiffError):
+    wire_type = "request_too_large"
+    status = 413
 
 
 class StaleWriter(SkiffError):

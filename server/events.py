@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from server.ids import new_id, now
 
@@ -27,6 +27,34 @@ PRIVATE_DELIVERED = "private.delivered"
 PRIVATE_DISPATCHED = "private.dispatched"
 INPUT_TYPES = frozenset({"user.message", "user.interrupt"})
 """Events that a client sends and that wait in a queue until the engine delivers them."""
+ANSWER_TYPES = frozenset({"user.tool_confirmation", "user.custom_tool_result"})
+"""Events that a client sends about a call that waits for it; they are processed on receipt."""
+CALL_TYPES = frozenset({"agent.tool_use", "agent.custom_tool_use"})
+
+LISTED_TYPES = (
+    *sorted(INPUT_TYPES | ANSWER_TYPES),
+    *("user.define_outcome", "user.tool_result", "system.message"),
+    *("agent.message", "agent.thinking", "agent.tool_use", "agent.tool_result", "agent.custom_tool_use"),
+    *("agent.mcp_tool_use", "agent.mcp_tool_result", "agent.thread_message_received", "agent.thread_message_sent"),
+    "agent.thread_context_compacted",
+    *("session.status_running", "session.status_idle", "session.status_rescheduled", "session.status_terminated"),
+    *("session.error", "session.updated", "session.usage", "session.thread_created"),
+    *(f"session.thread_status_{status}" for status in ("running", "idle", "rescheduled", "terminated")),
+    *("span.model_request_start", "span.model_request_end"),
+    *(f"span.outcome_evaluation_{step}" for step in ("start", "ongoing", "end")),
+    *(f"workflow_run.{step}" for step in ("created", "status_running", "status_idle", "status_ended", "error")),
+    *("workflow_run.phase_started", "workflow_run.phase_ended"),
+)
+"""Every type of event that a history can hold on the wire; some of them are not made here yet."""
+
+Permission = Literal["allow", "ask", "deny"]
+
+_STATUSES = {
+    "session.status_running": "running",
+    "session.status_idle": "idle",
+    "session.status_rescheduled": "rescheduling",
+    "session.status_terminated": "terminated",
+}
 
 
 @dataclass(frozen=True)
@@ -65,11 +93,14 @@ def _private(kind: str, thread: str, **fields: Any) -> NewEvent:
 # --- what a client sends ---------------------------------------------------------------------------------------------
 
 
-def user_message(thread: str, content: Sequence[Body]) -> NewEvent:
-    """A message, queued: `processed_at` is null until a delivered row names it."""
+def user_message(thread: str, content: Sequence[Body], given: Sequence[Body] | None = None) -> NewEvent:
+    """A message, queued: `processed_at` is null until a delivered row names it.
+
+    `given` is its content as the model gets it, where that differs: files in the place of their ids.
+    """
     event_id = new_id("sevt")
     body = {"id": event_id, "type": "user.message", "content": list(content), "processed_at": None}
-    return NewEvent(event_id, "user.message", thread, body)
+    return NewEvent(event_id, "user.message", thread, body, None if given is None else {"content": list(given)})
 
 
 def user_interrupt(thread: str) -> NewEvent:
@@ -78,6 +109,21 @@ def user_interrupt(thread: str) -> NewEvent:
     return NewEvent(
         event_id, "user.interrupt", thread, {"id": event_id, "type": "user.interrupt", "processed_at": None}
     )
+
+
+def tool_confirmation(thread: str, call_id: str, *, allow: bool, deny_message: str | None = None) -> NewEvent:
+    """Somebody's word on a call that asked for it. `deny_message` goes to the model, with a denial only."""
+    reason: dict[str, Any] = {"deny_message": deny_message} if deny_message is not None else {}
+    return _public("user.tool_confirmation", thread, tool_use_id=call_id, result="allow" if allow else "deny", **reason)
+
+
+def custom_tool_result(
+    thread: str, call_id: str, content: Sequence[Body], *, is_error: bool, given: Sequence[Body] | None = None
+) -> NewEvent:
+    """What a client's own tool gave. `given` as in `user_message`."""
+    private = None if given is None else {"content": list(given)}
+    fields: dict[str, Any] = {"custom_tool_use_id": call_id, "content": list(content), "is_error": is_error}
+    return _public("user.custom_tool_result", thread, private, **fields)
 
 
 def delivered(thread: str, ids: Sequence[str]) -> NewEvent:
@@ -121,9 +167,28 @@ def terminated(thread: str, agent_name: str) -> list[NewEvent]:
     ]
 
 
-def session_error(thread: str, error_type: str, message: str, retry: str) -> NewEvent:
-    """`retry` is `retrying`, `exhausted` or `terminal`."""
-    error = {"type": error_type, "message": message, "retry_status": {"type": retry}}
+def status_after(new: Sequence[NewEvent]) -> str | None:
+    """The status that a session has after these events; None when they say nothing of it."""
+    return next((_STATUSES[event.type] for event in reversed(new) if event.type in _STATUSES), None)
+
+
+def session_updated(thread: str, changed: Body, spec: Body | None = None) -> NewEvent:
+    """A client changed the session: only what was changed. `spec` is what the agent is made of from the next turn."""
+    return _public("session.updated", thread, None if spec is None else {"spec": spec}, **changed)
+
+
+def session_deleted(thread: str) -> NewEvent:
+    """The last event of a stream. It is never stored: there is nothing left to store it in."""
+    return _public("session.deleted", thread)
+
+
+def session_error(
+    thread: str, error_type: str, message: str, retry: str, *, repository_url: str | None = None
+) -> NewEvent:
+    """`retry` is `retrying`, `exhausted` or `terminal`; `repository_url` belongs to the repository_ errors."""
+    error: dict[str, Any] = {"type": error_type, "message": message, "retry_status": {"type": retry}}
+    if repository_url is not None:
+        error["repository_url"] = repository_url
     return _public("session.error", thread, error=error)
 
 
@@ -157,16 +222,22 @@ def agent_thinking(thread: str, event_id: str = "") -> NewEvent:
 # --- tools -----------------------------------------------------------------------------------------------------------
 
 
-def tool_use(thread: str, name: str, arguments: Body, *, allowed: bool, private: Body | None = None) -> NewEvent:
+def tool_use(
+    thread: str, name: str, arguments: Body, *, permission: Permission, private: Body | None = None
+) -> NewEvent:
     """A call of a tool. Its event id is the call's only name, and the sandbox's operation id.
 
     A tool that is not enabled in the session is refused before any policy applies: `deny`, without `evaluation`.
     """
-    if allowed:
-        verdict: dict[str, Any] = {"evaluated_permission": "allow", "evaluation": {"type": "always_allow"}}
-    else:
-        verdict = {"evaluated_permission": "deny"}
+    verdict: dict[str, Any] = {"evaluated_permission": permission}
+    if permission != "deny":
+        verdict["evaluation"] = {"type": f"always_{permission}"}
     return _public("agent.tool_use", thread, private, name=name, input=dict(arguments), **verdict)
+
+
+def custom_tool_use(thread: str, name: str, arguments: Body, *, private: Body | None = None) -> NewEvent:
+    """A call of a tool that the client runs. No permission policy applies to it."""
+    return _public("agent.custom_tool_use", thread, private, name=name, input=dict(arguments))
 
 
 def dispatched(thread: str, call_id: str, incarnation: str) -> NewEvent:

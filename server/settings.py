@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     allowed_hosts: list[str] = Field(
         [], description="Further Host headers that the HTTP door accepts (name or name:port)."
     )
+    stall_seconds: float = Field(
+        30.0, gt=0, description="A stream of events whose reader takes nothing for so many seconds is dropped."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "WARNING", description="What goes to standard error."
     )
@@ -74,6 +77,15 @@ class Settings(BaseSettings):
         2048, ge=16, description="Soft bound on a workspace, in MiB; over it, work is stopped."
     )
     sandbox_pids: int = Field(512, ge=16, description="Processes and threads in a sandbox.")
+    package_build_seconds: float = Field(
+        900.0, ge=10, description="Seconds for installing an environment's packages; its first session waits for it."
+    )
+    package_hosts: list[str] = Field(
+        [], description="Hosts that `allow_package_managers` of an environment opens; without any it is refused."
+    )
+    packages_from_mcp: bool = Field(
+        False, description="Whether callers of the MCP door may have packages installed, as those of the API may."
+    )
     pool: int = Field(1, ge=0, le=20, description="Warm containers kept ready (docker).")
     pause_after: float = Field(60.0, ge=0, description="Seconds of idleness before a container is frozen; 0 = never.")
     stop_after: float = Field(900.0, ge=1, description="Seconds of idleness before a sandbox is stopped; files stay.")
@@ -90,6 +102,24 @@ class Settings(BaseSettings):
     requests_per_turn: int = Field(200, ge=1, description="Model requests in one turn.")
     silence_seconds: float = Field(120.0, ge=5, description="A model stream that says nothing for so long is cut.")
     prices: Path | None = Field(None, description="Price table to use instead of the built-in one (same format).")
+
+    max_file_mb: int = Field(500, ge=1, description="The largest file that can be uploaded, in MB.")
+    max_inputs_mb: int = Field(2_000, ge=1, description="All files that one session may be given, in MB.")
+    git_hosts: dict[str, str] = Field(
+        {"github.com": "https://github.com"},
+        description="Hosts of repositories that a session may be given, each with the address that it is fetched from.",
+    )
+    git_seconds: float = Field(300.0, ge=1, description="Seconds for fetching one repository.")
+    git_mb: int = Field(1_000, ge=1, description="The largest repository that is fetched, in MB with its history.")
+
+    @field_validator("git_hosts")
+    @classmethod
+    def _reachable(cls, hosts: dict[str, str]) -> dict[str, str]:
+        """Fetched with a credential: an address that is none must be noticed before it is used."""
+        for host, address in hosts.items():
+            if host != host.lower() or not address.startswith(("https://", "http://", "file:///")):
+                raise ValueError(f"{host}: give a lower-case host name, and an https://, http:// or file:/// address")
+        return hosts
 
     @field_validator("data_dir", "prices")
     @classmethod

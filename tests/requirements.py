@@ -212,6 +212,7 @@ DOOR = (
         "test_docs.py::test_examples_of_agents_and_environments_are_taken",
         "server/test_agents.py::test_",
         "server/test_spec.py::test_",
+        "server/test_catalog.py::test_equal_agents_",
     ),
     _r(
         "environment-forms",
@@ -219,7 +220,7 @@ DOOR = (
         _DOOR,
         "test_docs.py::test_examples_of_agents_and_environments_are_taken",
         "server/test_environments.py::test_",
-        gap="`packages` are refused by name in this version, where the issue lists them",
+        "server/test_environment_rules.py::test_the_mcp_door_gets_packages_only_where_the_operator_lets_it",
     ),
     _r(
         "budget-refused",
@@ -697,4 +698,283 @@ WHOLE = (
     ),
 )
 
-REQUIREMENTS: tuple[Requirement, ...] = (*INVARIANTS, *USER, *DOOR, *ENGINE, *HANDS, *HOSTILITY, *WHOLE)
+PACKAGES = (
+    _r(
+        "packages-names",
+        "Packages are names and versions of apt, npm and pip; more than that, and other managers, is refused by name.",
+        "issue 3, environments",
+        "sandbox/test_packages.py::test_",
+        "sandbox/test_docker_packages.py::test_a_name_that_is_more_than_a_name_reaches_no_engine",
+    ),
+    _r(
+        "packages-once",
+        "Packages are installed once into a derived image, which every session of the environment reuses.",
+        "issue 3, environments",
+        "sandbox/test_docker_packages.py::test_packages_are_installed_once_and_used_by_every_sandbox_of_the_environment",
+        "sandbox/test_docker_packages.py::test_a_package_that_does_not_exist_",
+        "sandbox/test_docker_packages.py::test_an_installation_is_bounded_in_time_and_leaves_nothing_behind",
+        "sandbox/test_docker_shelf.py::test_",
+    ),
+    _r(
+        "packages-indexes",
+        "Packages come from the indexes that this machine is configured with, and no image holds that configuration.",
+        f"issue 3, environments; {_AWKWARD}, images",
+        "sandbox/test_docker_indexes.py::test_",
+        "sandbox/test_docker_packages.py::test_the_configuration_of_the_indexes_",
+    ),
+    _r(
+        "ready-made",
+        "Ready-made images are used by name and say size and build time; one that is not built names the command.",
+        "issue 3, environments",
+        "sandbox/test_docker_packages.py::test_a_ready_made_image_",
+        gap="a test builds one, `databases`; `make images` builds all four",
+    ),
+)
+
+CATALOG = (
+    _r(
+        "agents",
+        "Agents are made, read back resolved, changed under a version, listed, archived; what cannot be is refused.",
+        "issue 3, agents",
+        "wire/test_agents.py::test_",
+        "server/test_agent_rules.py::test_",
+        "server/test_catalog.py::test_",
+    ),
+    _r(
+        "environments",
+        "Environments are made, read back resolved, changed in part, listed, archived, deleted; ready-made ones named.",
+        "issue 3, environments",
+        "wire/test_environments.py::test_",
+        "server/test_environment_rules.py::test_",
+        "server/test_catalog.py::test_",
+    ),
+)
+
+FILES = (
+    _r(
+        "files",
+        "Files are uploaded to the disk, listed, retrieved, deleted; they expire; a torn upload leaves no trace.",
+        "issue 3, files",
+        "wire/test_files.py::test_",
+        "server/test_blobs.py::test_",
+    ),
+    _r(
+        "files-inputs",
+        "What a session is given is a copy of its own, mounted where the agent can only read it, through every life.",
+        f"issue 3, files; {_AWKWARD}, inputs",
+        "contracts/test_sandbox.py::test_a_file_that_was_placed_is_there_whole_and_the_agent_can_only_read_it",
+        "contracts/test_sandbox.py::test_what_was_placed_survives_stop_and_start_and_more_can_come_and_go",
+        "contracts/test_sandbox.py::test_a_file_that_comes_shorter_than_it_said_is_refused",
+        "wire/test_resources.py::test_a_file_",
+        "wire/test_resources.py::test_files_outlive_a_crash_of_the_server_and_the_loss_of_the_sandbox",
+    ),
+    _r(
+        "files-outputs",
+        "Everything below the folder of outputs is a file of the session, and leads nowhere else.",
+        "issue 3, files",
+        "wire/test_files.py::test_what_a_session_writes_to_its_outputs_is_listed_and_downloaded",
+        "wire/test_files.py::test_an_output_",
+        "contracts/test_sandbox.py::test_outputs_",
+        "contracts/test_sandbox.py::test_links_among_the_outputs_lead_the_host_nowhere",
+        "server/test_outputs.py::test_",
+        "wire/test_resources.py::test_a_door_beside_the_engine_gives_and_hands_out_too",
+    ),
+    _r(
+        "session-resources",
+        "The resources of a session are listed, added, updated, deleted; what is wrong with one is said by its name.",
+        "issue 3, sessions",
+        "wire/test_resources.py::test_",
+    ),
+    _r(
+        "repositories",
+        "A repository is fetched outside and checked out inside; its token is never in the sandbox; a failure is said.",
+        "issue 3, sessions",
+        "wire/test_resources.py::test_the_credential_fetches_and_is_nowhere_else",
+        "wire/test_resources.py::test_a_repository_",
+        "server/test_repositories.py::test_",
+        gap="pushing comes with the sealed network; submodules and large-file pointers stay as they are",
+    ),
+)
+
+SESSIONS = (
+    _r(
+        "rest-sessions",
+        "Sessions are created, read, listed with every filter, updated, archived and deleted as on the hosted service.",
+        "issue 3, sessions",
+        "wire/test_sessions.py::test_",
+        "server/test_requests.py::test_",
+        "server/test_domains.py::test_",
+        "server/test_session_rows.py::test_",
+    ),
+    _r(
+        "rest-events",
+        "Events are sent, and listed by type, time and page; a client's own tools and confirmations go round.",
+        "issue 3, events",
+        "wire/test_events.py::test_",
+    ),
+    _r(
+        "rest-stream",
+        "A stream has named events, pings, deltas for who asks, gap-free resume; a stalled reader is dropped and told.",
+        "issue 3, events",
+        "wire/test_stream.py::test_",
+        "server/test_live.py::test_",
+        "server/test_rest_stream.py::test_",
+    ),
+    _r(
+        "rest-threads",
+        "The primary thread has an object, events and a stream.",
+        "issue 3, threads",
+        "wire/test_threads.py::test_",
+    ),
+    _r(
+        "two-doors",
+        "A session begun through one door goes on through the other.",
+        "issue 3, shown by",
+        "scenarios/test_two_doors.py::test_",
+    ),
+    _r(
+        "rest-followers",
+        "A hundred streams on one busy session, twenty of them stalled: memory is bounded, the others lose nothing.",
+        "issue 3, shown by",
+        "scenarios/test_followers.py::test_",
+    ),
+)
+
+ASKING = (
+    _r(
+        "asking",
+        "A call that asks, or that is the client's own, parks the turn; it goes on when the last answer has come.",
+        "issue 3, custom tools and confirmations",
+        "scenarios/test_asking.py::test_",
+        "server/test_decide.py::test_the_next_step_follows_from_the_state_alone",
+        "server/test_state.py::test_a_parked_turn_",
+        "server/test_transcript.py::test_the_model_hears_of_a_clients_tool_",
+    ),
+    _r(
+        "asking-inputs",
+        "What a client sends is checked against the wire and the session's state, and taken whole or not at all.",
+        "issue 3, events",
+        "server/test_inputs.py::test_",
+    ),
+    _r(
+        "asking-respond",
+        "No session is stuck over MCP: `respond` answers its calls, and every refusal says what to do.",
+        "issue 3, custom tools and confirmations",
+        "server/test_mcp_respond.py::test_",
+    ),
+)
+
+FAST = (
+    _r(
+        "fast-writes",
+        "A small write is made at once where the disk is fast, and never keeps the event loop waiting for others.",
+        _FIGURES,
+        "server/test_sqlite.py::test_",
+    ),
+    _r(
+        "fast-streams",
+        "A model's events are read whole from whatever portions they come in.",
+        _FIGURES,
+        "providers/test_sse.py::test_",
+    ),
+)
+
+_REST = "issue 3, build"
+WIRE = (
+    _r(
+        "rest-auth",
+        "Bearer and x-api-key; keys are made, listed, revoked, hashed at rest; the checks come in the observed order.",
+        f"{_REST}, auth",
+        "wire/test_auth.py::test_",
+        "server/test_keys.py::test_",
+        "server/test_rest_door.py::test_the_checks_come_in_the_order_of_the_hosted_service",
+        "server/test_rest_door.py::test_a_key_is_taken_as_bearer_and_as_x_api_key",
+        "server/test_rest_door.py::test_the_beta_is_one_of_a_list_and_some_endpoints_need_none",
+    ),
+    _r(
+        "rest-errors",
+        "Errors have the wire's envelope, types, statuses and request ids, and never a stack trace.",
+        f"{_REST}, errors",
+        "wire/test_errors.py::test_",
+        "server/test_rest_body.py::test_",
+        "server/test_rest_door.py::test_errors_have_the_wires_types_codes_and_retry_headers",
+        "server/test_rest_door.py::test_what_went_wrong_inside_is_in_the_log",
+    ),
+    _r(
+        "rest-queries",
+        "Lists are paged by opaque cursors; parameters that nobody declared are refused by name.",
+        f"{_REST}, errors",
+        "server/test_rest_query.py::test_",
+        "server/test_rest_paging.py::test_",
+    ),
+    _r(
+        "rest-idempotency",
+        "Idempotency-Key is honoured on every POST.",
+        f"{_REST}, sessions",
+        "wire/test_idempotency.py::test_",
+        "server/test_rest_door.py::test_the_same_key_",
+        "server/test_rest_door.py::test_an_endpoint_that_keeps_its_key_gets_it_with_the_requests_digest",
+        gap="a crash between doing and remembering does it again where the endpoint does not keep the key itself",
+    ),
+    _r(
+        "rest-watching",
+        "/healthz and /readyz are open, /metrics needs the key; traces, and one structured log line a request.",
+        _REST,
+        "wire/test_health.py::test_",
+        "wire/test_errors.py::test_the_log_has_one_line_of_json_a_request",
+        gap="spans of model requests and tools, and figures of models in /metrics, come with the engine's own",
+    ),
+    _r(
+        "rest-openapi",
+        "An OpenAPI document of what is served is generated, and the server is fuzzed with it.",
+        _REST,
+        "wire/test_openapi.py::test_",
+    ),
+    _r(
+        "rest-score-card",
+        "The score card says of every endpoint of the SDK: served, refused by name, or missing.",
+        "issue 3, shown by",
+        "wire/test_scorecard.py::test_",
+    ),
+)
+
+STORIES = (
+    _r(
+        "quickstart",
+        "The quickstart of the hosted service's documentation runs here with nothing changed but address and key.",
+        "issue 3, shown by",
+        "stories/test_quickstart.py::test_the_",
+    ),
+    _r(
+        "sdk-helpers",
+        "The SDK's own helpers work: the tool runner, messages put together from pieces, stream context managers.",
+        "issue 3, shown by",
+        "stories/test_helpers.py::test_",
+        "wire/test_stream.py::test_the_sdk",
+    ),
+    _r(
+        "rest-figures",
+        "Figures are measured through the REST door too, each beside a bare Starlette or the bare SDK.",
+        "issue 3, shown by",
+        "test_benchmarks.py::test_every_group_can_be_measured_and_what_is_partly_left_out_is_a_group",
+        gap="figures are measured, not tested: a loaded machine must not fail a test run",
+    ),
+)
+
+REQUIREMENTS: tuple[Requirement, ...] = (
+    *STORIES,
+    *WIRE,
+    *ASKING,
+    *FAST,
+    *CATALOG,
+    *FILES,
+    *SESSIONS,
+    *INVARIANTS,
+    *USER,
+    *DOOR,
+    *ENGINE,
+    *HANDS,
+    *PACKAGES,
+    *HOSTILITY,
+    *WHOLE,
+)

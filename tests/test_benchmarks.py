@@ -1,11 +1,23 @@
-"""What the benchmarks say about their samples: pure arithmetic, no measurement."""
+"""What the benchmarks say about their samples, and when: no measurement."""
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from benchmarks.fake import calls, script
+import pytest
+from rich.console import Console
+
+from benchmarks import report
+from benchmarks.__main__ import GROUPS, PARTLY, measure
+from benchmarks.bench import Bench
+from benchmarks.fake import Fake, calls, script
 from benchmarks.row import Figure, Hold, Row, figure
+from benchmarks.site import Follower
 from server.providers.scripted.script import parse
 
 
@@ -60,3 +72,76 @@ def test_the_double_understands_the_scripts_of_the_benchmarks() -> None:
     text = script([*calls(2, "bash", {"command": "true"}), {"say": "Done."}])
     steps = parse(text.removeprefix("```script\n").removesuffix("```"))
     assert [sorted(step) for step in steps] == [["call"], ["call"], ["say"]]
+
+
+# --- when it is said -------------------------------------------------------------------------------------------------
+
+
+def _bench(folder: Path, engine: str = "29.0") -> Bench:
+    return Bench(Fake(0), True, folder, engine)
+
+
+def _group(*rows: Row, error: str = "", needs_engine: bool = False) -> Any:
+    async def measured(bench: Bench) -> list[Row]:
+        if error:
+            raise RuntimeError(error)
+        return list(rows)
+
+    return SimpleNamespace(measure=measured, NEEDS_ENGINE=needs_engine)
+
+
+def test_a_group_is_kept_before_the_next_one_is_measured(tmp_path: Path) -> None:
+    groups = {"one": _group(_row(1.0, 1.0, None)), "broken": _group(error="[no] luck"), "two": _group()}
+    kept = report.Kept(tmp_path, {"cores": 2})
+    after = []
+    for measured in measure(_bench(tmp_path), groups, ""):
+        kept.add(measured)
+        stored = json.loads(kept.path.read_text("utf-8"))
+        after.append((measured.group, len(stored["rows"]), stored["left_out"]))
+    failed = {"broken": "failed: RuntimeError: [no] luck"}
+    assert after == [("one", 1, {}), ("broken", 1, failed), ("two", 1, failed)]
+    assert [path.name for path in tmp_path.iterdir()] == [kept.path.name]
+
+
+def test_without_an_engine_a_group_says_what_it_goes_without(tmp_path: Path) -> None:
+    groups = {"rounds": _group(needs_engine=True), "memory": _group(_row(1.0, None, None)), "send": _group()}
+    found = {each.group: each for each in measure(_bench(tmp_path, engine=""), groups, "no engine")}
+    assert found["rounds"].left_out == {"rounds": "no engine"} and not found["rounds"].rows
+    assert found["memory"].left_out == {PARTLY["memory"]: "no engine"} and found["memory"].rows
+    assert not found["send"].left_out
+
+
+def test_what_is_left_out_is_printed_with_its_reason_word_for_word() -> None:
+    said = io.StringIO()
+    row = Row("a figure", "ms", Figure(1, 2, 3), None, "a floor", notes=("a note",))
+    report.show(Console(file=said, width=150), report.Measured("one", [row], {"x": "failed: [no] luck"}))
+    assert "one: medians (p95)" in said.getvalue()
+    assert "left out: x: failed: [no] luck" in said.getvalue()
+    assert "a figure: a note" in said.getvalue()
+
+
+def test_every_group_can_be_measured_and_what_is_partly_left_out_is_a_group() -> None:
+    assert all(callable(group.measure) for group in GROUPS.values())
+    assert set(PARTLY) <= set(GROUPS)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_a_follower_counts_what_comes_in_pieces(size: int) -> None:
+    stream = b"event: a\ndata: event: b\n\nevent: a\n\n" * 3
+
+    async def feed(reader: asyncio.StreamReader) -> None:
+        for start in range(0, len(stream), size):
+            reader.feed_data(stream[start : start + size])
+            await asyncio.sleep(0)  # whoever reads takes this piece before the next is there
+        reader.feed_eof()
+
+    async def count() -> None:
+        reader = asyncio.StreamReader()
+        follower = Follower(reader, None)  # type: ignore[arg-type]
+        feeding = asyncio.create_task(feed(reader))
+        await follower.until(b"event: a\n", 6)
+        with pytest.raises(RuntimeError, match="ended after 0 of 1"):
+            await follower.until(b"event: a\n", 1)
+        await feeding
+
+    asyncio.run(count())

@@ -14,11 +14,11 @@ import pytest
 import typer
 from pydantic_core import PydanticUndefined
 
+from server.catalog import agents, environments
 from server.cli import app
 from server.doors.mcp.door import Door
 from server.doors.mcp.tools import every
 from server.doors.mcp.tools.tool import LATER as LATER_ARGUMENTS
-from server.sessions import agents, environments
 from server.settings import DEFAULT_MODEL, Settings, load
 
 ROOT = Path(__file__).parents[1]
@@ -45,8 +45,9 @@ REGISTRIES = (
     ("proxy", "golang", "org"),
 )
 """In pieces, so that this file does not name them either."""
-SOMEBODYS_PATH = re.compile(r"(?<![\w.~])/(?:work|root|mnt|Users)/\w")
-"""Where people and machines keep checkouts; documents and code have no business there."""
+SOMEBODYS_PATH = re.compile(r"(?<![\w.~}])/(?:work|root|mnt(?!/session\b)|Users)/\w")
+"""Where people and machines keep checkouts; documents and code have no business there. (A session's own files lie
+under /mnt/session in its sandbox, and the API has paths that end in /work.)"""
 
 
 def test_the_readme_has_every_setting_with_its_default_and_its_sentence() -> None:
@@ -70,7 +71,7 @@ def test_the_readme_names_what_is_refused() -> None:
 
 
 def test_the_readme_names_every_field_of_agents_and_environments() -> None:
-    for title, known in (("`agent`", agents.KNOWN), ("`environment`", environments.KNOWN)):
+    for title, known in (("`agent`", agents.FRIENDLY), ("`environment`", environments.FRIENDLY)):
         # description and metadata are bookkeeping; packages and config are refused, and named there
         for field in set(known) - {"description", "metadata", "packages", "config"}:
             assert field in _section(README, title), f"{title} does not show {field}"

@@ -8,6 +8,7 @@ import time
 
 from benchmarks.bench import Bench
 from benchmarks.row import Hold, Row, figure
+from sandbox.docker import reaper
 from sandbox.docker.backend import DockerBackend
 from sandbox.docker.engine import Engine
 from sandbox.docker.images import Images
@@ -81,6 +82,5 @@ async def _by_engine(engine: Engine, image: str) -> float:
     await engine.call("create", lambda client: client.create_container_from_config(options, name))
     await engine.call("start", lambda client: client.start(name))
     took = (time.monotonic() - began) * 1000
-    await engine.call("remove", lambda client: client.remove_container(name, force=True))
-    await engine.call("remove", lambda client: client.remove_volume(name))
+    await reaper.remove(engine, installation, slot)
     return took

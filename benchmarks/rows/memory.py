@@ -51,9 +51,9 @@ async def _server(bench: Bench) -> Row:
                 await client.initialize()
                 await client.request("tools/list", {})
                 await _talk(client)  # the SDK is imported once a model has been asked
-                ours.append(await _settled(client.pid))
+                ours.append(await settled(client.pid))
             async with imported() as (process, _):
-                bare.append(await _settled(process.pid))
+                bare.append(await settled(process.pid))
     finally:
         await sweep(bench, folder)
     name = "memory: the server after its imports and a first session"
@@ -70,10 +70,10 @@ async def _sessions(bench: Bench) -> Row:
             say(f"memory: {count} sessions, twice")
             for _ in range(count):
                 await _talk(client)
-            before = await _settled(client.pid)
+            before = await settled(client.pid)
             for _ in range(count):
                 await _talk(client)
-            after = await _settled(client.pid)
+            after = await settled(client.pid)
     finally:
         await sweep(bench, folder)
     added = figure([(after - before) * 1024 / count])
@@ -86,10 +86,10 @@ async def _talk(client: Host) -> None:
     await client.tool("create_session", task=script([{"say": "Here."}]), agent=TALKER)
 
 
-async def _settled(pid: int) -> float:
+async def settled(pid: int) -> float:
     """Resident memory in MB."""
     await asyncio.sleep(SETTLE_SECONDS)
-    return _megabytes(f"/proc/{pid}/status", "VmRSS")
+    return megabytes(f"/proc/{pid}/status", "VmRSS")
 
 
 # --- the sandboxes ---------------------------------------------------------------------------------------------------
@@ -154,15 +154,15 @@ async def _remove(engine: Engine, name: str) -> None:
 
 async def _available() -> float:
     """MB that the machine could still give, once three looks in a row agree; the last look, where they never do."""
-    looks = [_megabytes("/proc/meminfo", "MemAvailable")]
+    looks = [megabytes("/proc/meminfo", "MemAvailable")]
     while len(looks) < LOOKS:
         await asyncio.sleep(SETTLE_SECONDS / 2)
-        looks.append(_megabytes("/proc/meminfo", "MemAvailable"))
+        looks.append(megabytes("/proc/meminfo", "MemAvailable"))
         if len(looks) > 3 and max(looks[-3:]) - min(looks[-3:]) < AGREE_MB:
             break
     return looks[-1]
 
 
-def _megabytes(path: str, name: str) -> float:
+def megabytes(path: str, name: str) -> float:
     fields = dict(line.split(":", 1) for line in Path(path).read_text("utf-8").splitlines())
     return int(fields[name].split()[0]) / 1024

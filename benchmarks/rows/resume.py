@@ -1,8 +1,8 @@
 """kill -9 → every interrupted session working again; and whether a command was lost or run twice on the way.
 
-Half a hundred sessions hang in a model request, five run a command in their containers when the server is killed. The
-commands end while nobody listens. The clock runs from the next server's open doors to the last session's next model
-request, which for the five holds the result of the command that the dead server had begun.
+A hundred and eighty sessions hang in a model request, twenty run a command in their containers when the server is
+killed. The commands end while nobody listens. The clock runs from the next server's open doors to the last session's
+next model request, which for the twenty holds the result of the command that the dead server had begun.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from server.app import running
 from server.events import PRIVATE_DISPATCHED, StoredEvent
 from server.sessions.service import Service
 
-THINKING = 50
-RUNNING = 5
+THINKING = 180
+RUNNING = 20
 COMMAND_SECONDS = 3
-"""Long enough for all five to have begun; over before the next server is let in."""
+"""Long enough for all twenty to have begun; over before the next server is let in."""
 PATIENCE = 60.0
 TALKER = {"name": "talker", "tools": []}
 LOST = "the command's line in its file is missing, or is there twice"

@@ -68,11 +68,11 @@ async def _work(bench: Bench, app: App, tool: str) -> tuple[str, list[Request]]:
     await bench.fake.clear()
     await turn(app.service, session_id, script(calls(max(POINTS) + AROUND + 1, tool, TOOLS[tool])))
     log = await bench.fake.log()
-    _check(log[-1].body["messages"])
+    check(log[-1].body["messages"])
     return session_id, log
 
 
-def _check(messages: Sequence[Mapping[str, Any]]) -> None:
+def check(messages: Sequence[Mapping[str, Any]]) -> None:
     """Raises RuntimeError when a call failed: a fast failure is not a fast tool."""
     blocks = [block for message in messages if message["role"] == "user" for block in message["content"]]
     failed = [block for block in blocks if block.get("is_error")]

@@ -17,15 +17,16 @@ from typing import Self
 import anyio
 import anyio.abc
 
-from sandbox.docker import reaper
+from sandbox.docker import install, reaper
 from sandbox.docker.container import Container
 from sandbox.docker.engine import Engine
 from sandbox.docker.idle import IdleSettings
-from sandbox.docker.images import Images, Progress
+from sandbox.docker.images import PACKAGE_SECONDS, Images, Progress
 from sandbox.docker.labels import POOL_PREFIX, RUNNER, SPEC, object_name, spec_hash
 from sandbox.docker.launch import Body, Launcher, NetServe
 from sandbox.docker.options import check
 from sandbox.docker.pool import Pool
+from sandbox.docker.shelf import Built
 from sandbox.errors import SandboxError, SandboxGone, SpecRefused, WorkspaceGone
 from sandbox.protocol import Promises, SandboxRef, SandboxSpec
 
@@ -33,6 +34,7 @@ CLOSE_SECONDS = 15.0
 """For leaving: attachments close in milliseconds, a pooled container goes in 0.1 s, on a busy engine in one."""
 
 Slots = list[str]
+Shelf = list[Built]
 """For annotations below the method that is named `list` too."""
 
 log = logging.getLogger("skiff.sandbox.docker")
@@ -46,6 +48,7 @@ class DockerBackend:
     pool_size      sandboxes kept ready; 0 = none, each costs about 15 MB
     idle           when an unused sandbox is frozen
     net_serve      serves the network streams of sandboxes whose policy opens hosts; None = such policies are refused
+    package_seconds  for installing an environment's packages, once
     engine         the engine; None = the one that the `docker` command would use
     """
 
@@ -70,6 +73,7 @@ class DockerBackend:
         pool_size: int = 0,
         idle: IdleSettings | None = None,
         net_serve: NetServe | None = None,
+        package_seconds: float = PACKAGE_SECONDS,
         engine: Engine | None = None,
     ) -> None:
         self.installation = installation
@@ -77,7 +81,7 @@ class DockerBackend:
         self._pool_size = pool_size
         self._idle = idle or IdleSettings()
         self._engine = engine or Engine()
-        self._images = Images(self._engine)
+        self._images = Images(self._engine, package_seconds)
         self._launcher = Launcher(self._engine, self._images, installation, net_serve, self._forget)
         self._pool = Pool(pool_size, self._make_pooled, self._discard)
         self._live: dict[Container, anyio.CancelScope] = {}
@@ -103,6 +107,7 @@ class DockerBackend:
             return None
         finally:
             with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await self._images.close()
                 await self._pool.drain()
                 for container in tuple(self._live):
                     await container.close()
@@ -156,6 +161,18 @@ class DockerBackend:
         """Build the sandbox image; see `Images.build`."""
         return await self._images.build(progress, base_image, fresh)
 
+    async def build_ready(self, name: str, progress: Progress, fresh: bool = False) -> Built:
+        """Build a ready-made image; see `Images.build_ready`."""
+        return await self._images.build_ready(name, progress, fresh)
+
+    async def built(self) -> Shelf:
+        """The images with packages that are on the engine."""
+        return await self._images.built()
+
+    async def collect_images(self, progress: Progress) -> Slots:
+        """Remove images that are out of date and unused; returns their tags."""
+        return await self._images.collect(progress)
+
     async def pool_filled(self) -> None:
         """Wait until the warm pool is full. The caller bounds the wait."""
         await self._pool.filled()
@@ -170,10 +187,12 @@ class DockerBackend:
         """Remove containers and volumes of this installation whose slot is not among the caller's; returns the slots.
 
         Call it at start with every slot in the database, pending intents included. Another installation's are safe.
+        Installations of packages that a killed server left running go too, whosever they were, once their time is over.
         """
         slots = await self.gc(known_slots)
         for slot in slots:
             await reaper.remove(self._engine, self.installation, slot)
+        await install.collect(self._engine)
         return slots
 
     # --- inside -------------------------------------------------------------------------------------------------------

@@ -80,24 +80,39 @@ def cache_folder(environ: Mapping[str, str], home: Path) -> Path:
     return Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "skiff"
 
 
+@dataclass(frozen=True)
+class Source:
+    """One entry of the apt sources: where binary packages are, of which suites."""
+
+    addresses: tuple[str, ...]
+    suites: tuple[str, ...]
+    components: tuple[str, ...]
+    keyring: str = ""
+
+
 def find_mirror(apt: Path, os_release: Path) -> Mirror:
     """The first apt source that carries this machine's own release.
 
     apt is the folder with sources.list and sources.list.d. Raises SandboxUnavailable when there is none.
     """
-    codename = _codename(os_release)
-    files = [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*.list"))]
-    for mirror in _deb822(sorted((apt / "sources.list.d").glob("*.sources")), codename):
-        return mirror
-    for mirror in _one_line(files, codename):
-        return mirror
+    release = codename(os_release)
+    for source in sources(apt):
+        if release in source.suites:
+            return Mirror(release, source.addresses[0], source.components, source.keyring)
     raise SandboxUnavailable(
         "no image registry can be reached, and this machine has no apt source for its own release to make a base from; "
         "load an image by hand (`docker load`) and name it with `skiff sandbox build --base`"
     )
 
 
-def _codename(os_release: Path) -> str:
+def sources(apt: Path) -> Iterator[Source]:
+    """The apt sources of binary packages that are switched on: deb822 stanzas first, then one-line entries."""
+    yield from _deb822(sorted((apt / "sources.list.d").glob("*.sources")))
+    yield from _one_line([apt / "sources.list", *sorted((apt / "sources.list.d").glob("*.list"))])
+
+
+def codename(os_release: Path) -> str:
+    """The distribution's release as apt names it, "" where it is not said."""
     try:
         lines = os_release.read_text().splitlines()
     except OSError:
@@ -106,17 +121,22 @@ def _codename(os_release: Path) -> str:
     return values.get("VERSION_CODENAME", "").strip('"')
 
 
-def _deb822(files: list[Path], codename: str) -> Iterator[Mirror]:
+def _deb822(files: list[Path]) -> Iterator[Source]:
     for stanza in (part for file in files for part in file.read_text().split("\n\n")):
         lines = [line for line in stanza.splitlines() if ":" in line and not line.startswith(("#", " "))]
         fields = {key.strip().lower(): value.split() for key, value in (line.split(":", 1) for line in lines)}
-        if "deb" in fields.get("types", []) and codename in fields.get("suites", []) and fields.get("uris"):
-            keyring = " ".join(fields.get("signed-by", []))
-            components = tuple(fields.get("components", ["main"]))
-            yield Mirror(codename, fields["uris"][0], components, keyring if keyring.startswith("/") else "")
+        if "deb" not in fields.get("types", []) or not fields.get("uris") or fields.get("enabled") == ["no"]:
+            continue
+        keyring = " ".join(fields.get("signed-by", []))
+        yield Source(
+            tuple(fields["uris"]),
+            tuple(fields.get("suites", [])),
+            tuple(fields.get("components", ["main"])),
+            keyring if keyring.startswith("/") else "",
+        )
 
 
-def _one_line(files: list[Path], codename: str) -> Iterator[Mirror]:
+def _one_line(files: list[Path]) -> Iterator[Source]:
     for line in (line for file in files if file.exists() for line in file.read_text().splitlines()):
         head, _, options_and_rest = line.strip().partition(" ")
         if head != "deb":
@@ -125,9 +145,9 @@ def _one_line(files: list[Path], codename: str) -> Iterator[Mirror]:
         if rest.startswith("["):
             options, _, rest = rest[1:].partition("]")
         words = rest.split()
-        if len(words) > 2 and words[1] == codename:
+        if len(words) > 2:
             signed = [option[10:] for option in options.split() if option.startswith("signed-by=/")]
-            yield Mirror(codename, words[0], tuple(words[2:]), signed[0] if signed else "")
+            yield Source((words[0],), (words[1],), tuple(words[2:]), signed[0] if signed else "")
 
 
 def _roomy_folder() -> str | None:

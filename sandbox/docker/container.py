@@ -19,10 +19,11 @@ from sandbox.docker.disk import DiskBound, explain
 from sandbox.docker.engine import Engine
 from sandbox.docker.idle import IdleSettings, should_pause
 from sandbox.docker.options import WORKSPACE
+from sandbox.docker.placing import tarred
 from sandbox.egress.mux import NetMux
 from sandbox.errors import SandboxError, SandboxGone, SandboxUnavailable
 from sandbox.protocol import OnOutput, SandboxRef
-from sandbox.wire import Call, Result, Usage
+from sandbox.wire import OUTPUTS, SESSION, UPLOADS, Call, Result, Usage
 
 WATCH_SECONDS = 5.0
 """How often a running operation's disk use and an idle container's processor use are looked at."""
@@ -84,17 +85,30 @@ class Container:
         return explain(result, self._disk.used, self._disk.bound, stopped)
 
     async def _watched(self, call: Call, on_output: OnOutput | None) -> tuple[Result, bool]:
-        """The result, and whether the disk bound stopped it."""
-        running = asyncio.ensure_future(self._channel.call(call, on_output))
-        stopped = False
+        """The result, and whether the disk bound stopped it. Few operations live to be looked at even once."""
+        stopped = asyncio.Event()
+        watching: set[asyncio.Task[None]] = set()
+        timer = asyncio.get_running_loop().call_later(
+            WATCH_SECONDS, lambda: watching.add(asyncio.create_task(self._stop_if_growing(call.op_id, stopped)))
+        )
         try:
-            while not (await asyncio.wait({running}, timeout=WATCH_SECONDS))[0]:
-                if not stopped and await self._disk.check() == "growing":
-                    stopped = True
-                    await self._channel.cancel(call.op_id)
-            return running.result(), stopped
+            return await self._channel.call(call, on_output), stopped.is_set()
         finally:
-            running.cancel()
+            timer.cancel()
+            for task in watching:
+                task.cancel()
+            if watching:
+                await asyncio.wait(watching)
+
+    async def _stop_if_growing(self, op_id: str, stopped: asyncio.Event) -> None:
+        """Look at the disk while an operation runs; stop it when it writes beyond the bound."""
+        while True:
+            if await self._disk.check() == "growing":
+                break
+            await asyncio.sleep(WATCH_SECONDS)
+        stopped.set()
+        with contextlib.suppress(SandboxError):  # the call itself hears of it
+            await self._channel.cancel(op_id)
 
     async def _measure(self) -> int:
         """Bytes that the workspace takes up; what was last known when it cannot be counted now. Never raises a
@@ -115,10 +129,10 @@ class Container:
         """For a runner that does not know the operation: a process of the engine, at thirty times the cost."""
 
         def work(client: Any) -> bytes:
-            made = client.exec_create(self.ref.container, ["du", "-sxk", WORKSPACE], stderr=False)
+            made = client.exec_create(self.ref.container, ["du", "-sxkc", WORKSPACE, OUTPUTS], stderr=False)
             return bytes(client.exec_start(made["Id"]))
 
-        words = (await self._engine.call("measure the workspace", work)).split()
+        words = (await self._engine.call("measure the workspace", work)).split()[-2:]  # the last line is the sum
         return int(words[0]) << 10 if words and words[0].isdigit() else self._disk.used
 
     async def cancel(self, op_id: str) -> None:
@@ -147,6 +161,31 @@ class Container:
         portions = await self._engine.call("archive the workspace", begin)
         while portion := await self._engine.call("archive the workspace", lambda _: next(portions, b"")):
             yield portion
+
+    # --- what the session is given ------------------------------------------------------------------------------------
+
+    async def place(self, path: str, size: int, portions: AsyncIterator[bytes]) -> None:
+        """Put a file that the agent can only read; see the protocol. The engine writes it, as root."""
+        with self._in_use():
+            await self._thaw()
+            tar = tarred(f"{UPLOADS}/{path}".removeprefix(SESSION + "/"), size, portions, asyncio.get_running_loop())
+            await self._engine.finish(
+                "place a file in the sandbox", lambda client: client.put_archive(self.ref.container, SESSION, tar)
+            )
+
+    async def unplace(self, path: str) -> None:
+        """Take it away again; see the protocol. A process of the engine's does it, as root without any capability."""
+
+        def work(client: Any) -> int:
+            command = ["rm", "-rf", "--", f"{UPLOADS}/{path}"]
+            made = client.exec_create(self.ref.container, command, user="0:0", workdir="/")
+            client.exec_start(made["Id"])
+            return int(client.exec_inspect(made["Id"])["ExitCode"] or 0)
+
+        with self._in_use():
+            await self._thaw()
+            if await self._engine.finish("remove a file from the sandbox", work):
+                raise SandboxUnavailable(f"{path} could not be removed from the sandbox")
 
     # --- states -------------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,9 @@ RUNNER = "dev.skiff.runner"
 POOL_PREFIX = "pool-"
 """Slots that begin so were made for the warm pool, whoever owns them since."""
 
+LAYOUT = 2
+"""Raised when containers get other volumes: one of an older layout is then replaced around its workspace."""
+
 _SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 
 
@@ -34,6 +37,14 @@ def object_name(installation: str, slot: str) -> str:
     if not _SLOT.fullmatch(slot):
         raise SpecRefused(f"slot {slot!r}: letters, digits, '_', '.' and '-' only, at most 96")
     return f"skiff-{hashlib.sha256(installation.encode()).hexdigest()[:8]}-{slot}"
+
+
+def session_volume(installation: str, slot: str) -> str:
+    """The name of the volume with what a session was given and hands out. No slot's workspace can have it.
+
+    Raises SpecRefused as `object_name`.
+    """
+    return object_name(installation, slot).replace("skiff-", "skiff-session-", 1)
 
 
 def labels(installation: str, slot: str, spec_hash: str = "", runner: str = "") -> dict[str, str]:
@@ -49,7 +60,8 @@ def owned_filter(installation: str) -> dict[str, list[str]]:
 
 def spec_hash(spec: SandboxSpec) -> str:
     """Equal for specifications that make equal containers."""
-    return hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()[:16]
+    made_of = {**asdict(spec), "layout": LAYOUT}
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def slot_of(found: Mapping[str, str] | None) -> str:

@@ -98,11 +98,11 @@ class Launcher:
         try:
             return await self._create_once(spec, slot, name)
         except ImageMissing:
-            self.images.forget(spec.image)  # pruned since we looked: derive it again, once
+            self.images.forget(spec.image, spec.packages)  # pruned since we looked: derive it again, once
             return await self._create_once(spec, slot, name)
 
     async def _create_once(self, spec: SandboxSpec, slot: str, name: str) -> str:
-        image = await self.images.ensure(spec.image)
+        image = await self.images.ensure(spec.image, spec.packages)
         options = create_options(spec, Placement(self.installation, slot, image, self.images.version))
         made: Body = await self.engine.finish(
             "create the sandbox", lambda client: client.create_container_from_config(options, name)

@@ -18,11 +18,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.docker.labels import labels, object_name, spec_hash
+from sandbox.docker.labels import labels, object_name, session_volume, spec_hash
 from sandbox.errors import SpecRefused
+from sandbox.packages import check as check_packages
 from sandbox.protocol import SandboxSpec
 from sandbox.runner.net import PROXY_ENV
 from sandbox.seccomp import docker_profile
+from sandbox.wire import SESSION
 
 RUNNER = ("python3", "-I", "-S", "/opt/skiff/sandbox/runner")
 """Isolated and without `site`: 24 ms sooner, and no file of the image's Python can change what the runner does."""
@@ -49,7 +51,7 @@ class Placement:
 
 
 def check(spec: SandboxSpec) -> None:
-    """Raises SpecRefused, by name, for a number that no engine can keep."""
+    """Raises SpecRefused, by name, for a number that no engine can keep or a package that is not just a name."""
     for name, value, least in (
         ("memory_mb", spec.memory_mb, MIN_MEMORY_MB),
         ("pids", spec.pids, 16),
@@ -58,6 +60,7 @@ def check(spec: SandboxSpec) -> None:
     ):
         if value < least:
             raise SpecRefused(f"{name} is {value}; a sandbox needs at least {least}")
+    check_packages(spec.packages)
 
 
 def create_options(spec: SandboxSpec, place: Placement) -> dict[str, Any]:
@@ -82,21 +85,27 @@ def create_options(spec: SandboxSpec, place: Placement) -> dict[str, Any]:
         "StopSignal": "SIGKILL",
         "StopTimeout": 0,
         "Healthcheck": {"Test": ["NONE"]},
-        "HostConfig": _host_config(spec, _workspace(place)),
+        "HostConfig": _host_config(spec, _volumes(place)),
     }
 
 
-def _workspace(place: Placement) -> dict[str, Any]:
-    """The volume: made by the engine with the container where it is missing (one request less), kept when it goes."""
-    return {
-        "Type": "volume",
-        "Source": object_name(place.installation, place.slot),
-        "Target": WORKSPACE,
-        "VolumeOptions": {"Labels": labels(place.installation, place.slot)},
-    }
+def _volumes(place: Placement) -> list[dict[str, Any]]:
+    """The workspace, and what the session is given and hands out: made by the engine with the container where they are
+    missing (one request less each), kept when it goes.
+
+    Two, because the agent owns the top of its workspace: whatever lies in there it could rename.
+    """
+    owned = {"Labels": labels(place.installation, place.slot)}
+    return [
+        {"Type": "volume", "Source": source, "Target": target, "VolumeOptions": owned}
+        for source, target in (
+            (object_name(place.installation, place.slot), WORKSPACE),
+            (session_volume(place.installation, place.slot), SESSION),
+        )
+    ]
 
 
-def _host_config(spec: SandboxSpec, workspace: dict[str, Any]) -> dict[str, Any]:
+def _host_config(spec: SandboxSpec, volumes: list[dict[str, Any]]) -> dict[str, Any]:
     memory = spec.memory_mb << 20
     soft, hard = OPEN_FILES
     return {
@@ -109,7 +118,7 @@ def _host_config(spec: SandboxSpec, workspace: dict[str, Any]) -> dict[str, Any]
         "ReadonlyRootfs": True,
         # exec, because builds and package managers run what they unpack there; half the memory, which it counts to
         "Tmpfs": {"/tmp": f"rw,nosuid,nodev,exec,size={memory // 2},mode=1777"},
-        "Mounts": [workspace],
+        "Mounts": volumes,
         "Memory": memory,
         "MemorySwap": memory,  # the sum of both: no swap, or one sandbox slows the whole machine
         "NanoCpus": round(spec.cpus * 1e9),

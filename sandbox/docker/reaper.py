@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.docker.engine import Engine
-from sandbox.docker.labels import object_name, owned_filter, slot_of
+from sandbox.docker.labels import object_name, owned_filter, session_volume, slot_of
 from sandbox.errors import SandboxGone
 
 
@@ -44,10 +44,15 @@ async def survey(engine: Engine, installation: str) -> list[Found]:
 
 
 async def remove(engine: Engine, installation: str, slot: str) -> None:
-    """Remove a slot's container and its volume. Idempotent; the volume last, so that a broken off removal is found
-    again by either."""
+    """Remove a slot's container and its volumes. Idempotent; the workspace last, so that a broken off removal is found
+    again by what is left."""
     name = object_name(installation, slot)
     await remove_container(engine, name)
+    await _remove_volume(engine, session_volume(installation, slot))
+    await _remove_volume(engine, name)
+
+
+async def _remove_volume(engine: Engine, name: str) -> None:
     try:
         await engine.call("remove the workspace", lambda client: client.remove_volume(name))
     except SandboxGone:

@@ -9,6 +9,7 @@ import os
 import sys
 
 AGENT = 1000
+SESSION = "/mnt/session"
 OLDEST = (3, 8)
 REFUSED = 38
 """The exit code that `sandbox.docker.images` reads as "this image will never do"."""
@@ -26,8 +27,9 @@ def check() -> None:
         refuse("its python3 is %d.%d, the runner needs 3.8 or newer" % sys.version_info[:2])
     if not any(os.access(os.path.join(folder, "bash"), os.X_OK) for folder in ("/bin", "/usr/bin", "/usr/local/bin")):
         refuse("it has no bash")
-    if os.path.isdir("/workspace") and os.listdir("/workspace"):
-        refuse("its /workspace is not empty, a sandbox's must begin empty")
+    for path in ("/workspace", SESSION):
+        if os.path.isdir(path) and os.listdir(path):
+            refuse("its %s is not empty, a sandbox's must begin empty" % path)
 
 
 def compile_runner() -> None:
@@ -60,10 +62,20 @@ def make_agent() -> None:
 
 
 def make_workspace() -> None:
-    """The engine copies owner and mode of this folder to each new volume."""
-    os.makedirs("/workspace", exist_ok=True)
-    os.chown("/workspace", AGENT, AGENT)
-    os.chmod("/workspace", 0o755)
+    """The engine copies owner and mode of these folders to each new volume.
+
+    What a session is given lies in a folder of root's, below a folder of root's: the agent can neither change it nor
+    put something else in its place.
+    """
+    for path, owner in (
+        ("/workspace", AGENT),
+        (SESSION, 0),
+        (SESSION + "/uploads", 0),
+        (SESSION + "/outputs", AGENT),
+    ):
+        os.makedirs(path, exist_ok=True)
+        os.chown(path, owner, owner)
+        os.chmod(path, 0o755)
 
 
 check()

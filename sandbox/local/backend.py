@@ -181,6 +181,12 @@ def _refuse(spec: SandboxSpec, serves_network: bool) -> None:
             f"the local backend has no images, it shows this machine's own /usr: image {spec.image!r} needs a "
             "container engine (sandbox=docker)"
         )
+    if spec.packages:
+        managers = ", ".join(manager for manager, _ in spec.packages)
+        raise SpecRefused(
+            f"the local backend installs no packages, it shows this machine's own /usr: packages of {managers} need a "
+            "container engine (sandbox=docker)"
+        )
 
 
 def _promises(in_cgroups: bool) -> Promises:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from sandbox.protocol import SandboxSpec
 from sandbox.runner.net import PROXY_ENV
+from sandbox.wire import OUTPUTS, UPLOADS
 
 AGENT = 1000
 """uid and gid inside, as in the container images."""
@@ -64,12 +66,20 @@ def limited_argv(argv: Sequence[str], bounds: Mapping[str, int]) -> list[str]:
     return ["/bin/bash", "--norc", "-c", f'{lower}; exec "$@"', "skiff", *argv]
 
 
+class Folders(NamedTuple):
+    """Folders of the host that a sandbox is given as its own."""
+
+    workspace: Path
+    uploads: Path | None = None
+    outputs: Path | None = None
+
+
 def bwrap_argv(
-    workspace: Path, parts: Path, prefix: Path | None, spec: SandboxSpec, descriptors: Sequence[str]
+    folders: Folders, parts: Path, prefix: Path | None, spec: SandboxSpec, descriptors: Sequence[str]
 ) -> list[str]:
     """bubblewrap's options, without the binary and the command.
 
-    workspace    bound at /workspace, the only place that can be written besides memory
+    folders      the workspace and the outputs are the only places that can be written besides memory
     parts        folder with `runner/` (for /opt/skiff) and `etc/` (OWN_ETC as files)
     prefix       a Python outside /usr, bound at its own path
     spec         its memory bounds /tmp, its network policy decides whether programs are told of the proxy
@@ -85,7 +95,9 @@ def bwrap_argv(
         *("--dev", "/dev", "--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"),
         *("--perms", "1777", "--size", str(min(MAX_TMP, spec.memory_mb << 19)), "--tmpfs", "/tmp"),
         *("--size", str(RUN_BYTES), "--tmpfs", "/run"),
-        *("--bind", str(workspace), WORKSPACE, "--chdir", WORKSPACE),
+        *("--bind", str(folders.workspace), WORKSPACE, "--chdir", WORKSPACE),
+        *(("--ro-bind", str(folders.uploads), UPLOADS) if folders.uploads else ()),
+        *(("--bind", str(folders.outputs), OUTPUTS) if folders.outputs else ()),
         *("--remount-ro", "/"),
         *descriptors,
     ]

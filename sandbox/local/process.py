@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sandbox.errors import SandboxUnavailable
 from sandbox.local import limits
-from sandbox.local.command import bwrap_argv, limited_argv
+from sandbox.local.command import Folders, bwrap_argv, limited_argv
 from sandbox.local.host import Host, explain
 from sandbox.protocol import SandboxSpec
 from sandbox.seccomp import bpf_program
@@ -33,11 +33,16 @@ STDERR_BYTES = 4096
 
 @dataclass(frozen=True)
 class Place:
-    """Where a process runs: on which host, with which files, on which workspace."""
+    """Where a process runs: on which host, with which files, on which workspace.
+
+    `uploads` and `outputs` are the folders of a session's files beside it; None where a helper has no use for them.
+    """
 
     host: Host
     parts: Path
     workspace: Path
+    uploads: Path | None = None
+    outputs: Path | None = None
 
 
 class Process:
@@ -138,7 +143,8 @@ async def _start(place: Place, argv: Sequence[str], spec: SandboxSpec, group: li
         block_read, block_write = _pipe(theirs, ours)
         filter_fd = _memory_file(theirs, bpf_program(os.uname().machine))
         options = ("--seccomp", str(filter_fd), "--info-fd", str(info_write), "--block-fd", str(block_read))
-        inside = bwrap_argv(place.workspace, place.parts, place.host.prefix, spec, options)
+        folders = Folders(place.workspace, place.uploads, place.outputs)
+        inside = bwrap_argv(folders, place.parts, place.host.prefix, spec, options)
         bounded = limited_argv(argv, limits.rlimits(spec, in_cgroup=group is not None))
         process = await _spawn(place.host, [*inside, *bounded], (filter_fd, info_write, block_read))
         theirs.close()

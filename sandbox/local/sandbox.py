@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 
 from sandbox.channel import RunnerChannel
 from sandbox.egress.mux import NetMux
 from sandbox.errors import SandboxError, SandboxGone
-from sandbox.local import workspace
+from sandbox.local import placing, workspace
 from sandbox.local.process import Place, Process
 from sandbox.protocol import OnOutput, SandboxRef, SandboxSpec
 from sandbox.wire import Call, Result
@@ -85,6 +86,19 @@ class LocalSandbox:
     def archive(self) -> AsyncIterator[bytes]:
         """The workspace as a tar, packed by a helper of its own: needs neither runner nor process."""
         return workspace.archive(self._place)
+
+    async def place(self, path: str, size: int, portions: AsyncIterator[bytes]) -> None:
+        """Put a file that the agent can only read; see the protocol."""
+        await placing.place(self._uploads, path, size, portions)
+
+    async def unplace(self, path: str) -> None:
+        """Take it away again; see the protocol."""
+        await placing.unplace(self._uploads, path)
+
+    @property
+    def _uploads(self) -> Path:
+        assert self._place.uploads is not None
+        return self._place.uploads
 
     async def pause(self) -> None:
         """Freeze all processes where a cgroup can. Not while an operation runs, for it would never end."""

@@ -1,7 +1,9 @@
 """The folders of the embedded backend: one for each slot, and the parts that every sandbox is given.
 
     <root>/parts/               runner/ and etc/, written at each start of the server
-    <root>/<slot>/workspace/    what a session owns, the only part that a sandbox can write
+    <root>/<slot>/workspace/    what a session owns: the agent's files
+    <root>/<slot>/outputs/      and what it hands out; these two a sandbox can write
+    <root>/<slot>/uploads/      what it was given: ours, and shown inside read-only
 
 Above: `backend`, `sandbox`. Below: `process`. What is inside a workspace is read, counted, packed and deleted by
 helper commands that run in a sandbox of their own: nothing on the host follows an agent's symlinks or recurses into
@@ -26,6 +28,7 @@ from sandbox.local.command import OWN_ETC
 from sandbox.local.host import Host, enterable
 from sandbox.local.process import Place
 from sandbox.protocol import SandboxSpec
+from sandbox.wire import OUTPUTS
 
 PARTS = "parts"
 _SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -92,12 +95,10 @@ class Workspaces:
     def make(self, slot: str) -> Place:
         """An empty workspace. Raises SpecRefused for a name that is no file name, SandboxUnavailable if it exists."""
         place = self._place(slot)
-        uid = self._host.uid
         try:
-            place.workspace.parent.mkdir(mode=0o711 if uid is not None else 0o700)
-            place.workspace.mkdir(mode=0o700)
-            if uid is not None:
-                os.chown(place.workspace, uid, uid)
+            place.workspace.parent.mkdir(mode=0o711 if self._host.uid is not None else 0o700)
+            self._make_folder(place.workspace)
+            self._make_session_folders(place)
         except FileExistsError:
             raise SandboxUnavailable(
                 f"slot {slot} already has a workspace: attach to it, or destroy it first"
@@ -106,17 +107,32 @@ class Workspaces:
             raise SandboxUnavailable(f"no workspace could be made in {self._root}: {error.strerror}") from error
         return place
 
+    def _make_session_folders(self, place: Place) -> None:
+        """Those for files given and handed out, where they are missing."""
+        assert place.uploads is not None and place.outputs is not None
+        place.uploads.mkdir(mode=0o755, exist_ok=True)
+        if not place.outputs.is_dir():
+            self._make_folder(place.outputs)
+
+    def _make_folder(self, path: Path) -> None:
+        """A folder that is the sandbox's own."""
+        path.mkdir(mode=0o700)
+        if self._host.uid is not None:
+            os.chown(path, self._host.uid, self._host.uid)
+
     def find(self, slot: str) -> Place:
         """The workspace that a slot has. Raises WorkspaceGone when there is none."""
         place = self._place(slot)
         if not place.workspace.is_dir():
             raise WorkspaceGone(f"the workspace of {slot} is gone from {self._root}")
+        self._make_session_folders(place)
         return place
 
     def _place(self, slot: str) -> Place:
         if not _SLOT.fullmatch(slot) or slot == PARTS:
             raise SpecRefused(f"{slot!r} cannot name a workspace: letters, digits, `_`, `.` and `-`, at most 128")
-        return Place(self._host, self._root / PARTS, self._root / slot / "workspace")
+        folder = self._root / slot
+        return Place(self._host, self._root / PARTS, folder / "workspace", folder / "uploads", folder / "outputs")
 
     async def remove(self, slot: str) -> None:
         """Delete a slot with all that is in it. Its processes must have ended. Idempotent.
@@ -124,11 +140,15 @@ class Workspaces:
         Raises SandboxError when something could not be deleted; it can be tried again.
         """
         place = self._place(slot)
+        assert place.uploads is not None and place.outputs is not None
         if place.workspace.is_dir():
+            self._make_session_folders(place)
             # Folders without permission bits must be opened first; -depth deletes children before their parents.
-            script = "chmod -R u+rwx /workspace; exec find /workspace -mindepth 1 -delete"
+            both = f"/workspace {OUTPUTS}"
+            script = f"chmod -R u+rwx {both}; exec find {both} -mindepth 1 -delete"
             await run(place, ["/bin/bash", "-c", script])
-        for folder in (place.workspace, place.workspace.parent):
+        await asyncio.to_thread(shutil.rmtree, place.uploads, ignore_errors=True)  # ours: nothing in it is the agent's
+        for folder in (place.outputs, place.workspace, place.workspace.parent):
             try:
                 folder.rmdir()
             except FileNotFoundError:
@@ -155,9 +175,9 @@ async def archive(place: Place) -> AsyncIterator[bytes]:
 
 
 async def used_mb(place: Place) -> int:
-    """MiB that the workspace takes up on disk. What the agent made unreadable for itself is not counted."""
-    said = await run(place, ["/bin/du", "-sxm", "/workspace"])
-    return int(said.split()[0]) if said.split() else 0
+    """MiB that workspace and outputs take up on disk. What the agent made unreadable for itself is not counted."""
+    said = await run(place, ["/bin/du", "-sxmc", "/workspace", OUTPUTS])
+    return int(said.split()[-2]) if said.split() else 0
 
 
 async def run(place: Place, argv: Sequence[str]) -> bytes:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict
 
-from sandbox.runner import editing, reading, search
+from sandbox.runner import editing, outputs, reading, search
 from sandbox.runner import workspace as inside
 from sandbox.runner.replies import Refused, Reply, explain, failed
 from sandbox.runner.usage import usage
-from sandbox.wire import Edit, Fetch, Glob, Grep, List_, Put, Read, Usage, Write
+from sandbox.wire import Edit, Fetch, Glob, Grep, List_, Outputs, Put, Read, Remove, Usage, Write
 
 _TYPES = {
     "str": (str,),
@@ -64,6 +64,8 @@ _VERBS: Dict[type, Callable[[Any, str], Reply]] = {
     Grep: search.grep,
     List_: inside.list_folder,
     Fetch: inside.fetch,
+    Outputs: lambda operation, workspace: outputs.outputs(operation),
+    Remove: lambda operation, workspace: outputs.remove(operation),
     Usage: lambda operation, workspace: usage(workspace),
 }
 

@@ -18,7 +18,7 @@ from sandbox.runner import atomic
 from sandbox.runner.media import HEAD_BYTES, media_type
 from sandbox.runner.paths import require_regular
 from sandbox.runner.replies import Refused, Reply, done, shown
-from sandbox.wire import MAX_BODY, Fetch, List_, Put
+from sandbox.wire import MAX_BODY, OUTPUTS, Fetch, List_, Put
 
 MAX_LINKS = 40
 """Symbolic links followed on one path; the kernel's own limit."""
@@ -125,11 +125,16 @@ def _outside(path: str) -> Refused:
     return Refused(f"{shown(path)} leads out of the workspace; give a path inside it, relative to its top.")
 
 
+def _top(path: str, workspace: str) -> str:
+    """The folder that a path must stay in: the one of outputs if it begins there, else the workspace."""
+    return OUTPUTS if (path + "/").startswith(OUTPUTS + "/") else workspace
+
+
 def list_folder(op: List_, workspace: str) -> Reply:
     """A page of a folder. See `wire.List_`. meta.total counts the whole folder, meta.next is the next `after`."""
     if not 1 <= op.limit <= MAX_PAGE:
         raise Refused(f"limit must be from 1 to {MAX_PAGE}, not {op.limit}.")
-    with Walker(workspace) as way:
+    with Walker(_top(op.path, workspace)) as way:
         name = way.parent_of(op.path)
         if name:
             way.enter(name)
@@ -165,7 +170,7 @@ def fetch(op: Fetch, workspace: str) -> Reply:
     """Bytes of a regular file. See `wire.Fetch`. An offset at or past the end gives an empty body."""
     if op.offset < 0 or not 0 <= op.limit <= MAX_BODY:
         raise Refused(f"offset must not be negative and limit must be from 0 to {MAX_BODY} bytes.")
-    with Walker(workspace) as way:
+    with Walker(_top(op.path, workspace)) as way:
         name = way.parent_of(op.path)
         if not name:
             raise Refused(f"{shown(op.path)} is a folder; list it, or fetch a file in it.")

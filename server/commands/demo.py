@@ -117,7 +117,7 @@ async def _sandbox(asked: str | None, folder: Path) -> str:
     backend = await choose(settings, "demo")
     if backend.name == "docker":
         console.print("The sandbox is a [bold]container[/]: an engine answers. (--sandbox local: without one.)")
-        await build(settings, "", False)
+        await build(settings, (), False, "", False)
         return "docker"
     async with backend:
         try:

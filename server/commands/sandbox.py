@@ -1,17 +1,21 @@
-"""`skiff sandbox`: build the image, see and collect what is there."""
+"""`skiff sandbox`: build the images, see and collect what is there."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from sandbox.errors import SandboxUnavailable
 from sandbox.protocol import SandboxBackend
+from sandbox.readymade import RECIPES
 from server.backends import choose
 from server.engine.lock import EngineLock
+from server.errors import InvalidRequest
 from server.ids import new_id
 from server.settings import Settings
 from server.store.sqlite import SqliteDatabase
@@ -20,17 +24,44 @@ from server.store.store import Store
 console = Console()
 
 
-async def build(settings: Settings, base: str, fresh: bool) -> None:
-    """Build the image, saying what happens."""
+async def build(settings: Settings, names: Sequence[str], every: bool, base: str, fresh: bool) -> None:
+    """Build the image, then the ready-made ones named (or every one), saying what happens."""
     from sandbox.docker.backend import DockerBackend
 
+    unknown = sorted(set(names) - set(RECIPES))
+    if unknown:
+        raise InvalidRequest(f"There is no ready-made image {unknown[0]!r}; there are {', '.join(RECIPES)}.")
     started = time.monotonic()
 
     def progress(line: str) -> None:
-        console.print(f"[dim]{time.monotonic() - started:6.1f} s[/]  {line[:160]}", highlight=False)
+        console.print(
+            f"[dim]{time.monotonic() - started:6.1f} s[/]  {escape(line[:160])}", highlight=False, soft_wrap=True
+        )
+
+    async with DockerBackend("image", package_seconds=settings.package_build_seconds) as backend:
+        # with names, the toolbox below them is made only where it is missing: a fresh one would make all of them old
+        await backend.build(progress, base, fresh and not names)
+        for name in RECIPES if every else dict.fromkeys(names):
+            made = await backend.build_ready(name, progress, fresh)
+            console.print(f"[bold]{name}[/]: {made.size / 1e6:.0f} MB, installed in {made.seconds} s", highlight=False)
+
+
+async def show_images() -> None:
+    """Every ready-made image, built or not, then those of environments with packages."""
+    from sandbox.docker.backend import DockerBackend
 
     async with DockerBackend("image") as backend:
-        await backend.build(progress, base, fresh)
+        built = await backend.built()
+    ready = {one.name: one for one in reversed(built)}  # the newest of a name last
+    table = Table("image", "size", "built in", "what is in it")
+    for name, recipe in RECIPES.items():
+        made = ready.get(name)
+        size, took = (f"{made.size / 1e6:.0f} MB", f"{made.seconds} s") if made else ("-", "not built")
+        table.add_row(name, size, took, escape(recipe.says))
+    for one in built:
+        if not one.name:
+            table.add_row("(packages)", f"{one.size / 1e6:.0f} MB", f"{one.seconds} s", escape(one.packages))
+    console.print(table)
 
 
 async def show_all(settings: Settings) -> None:
@@ -61,7 +92,27 @@ async def collect(settings: Settings) -> None:
     else:
         async with running(settings, lead=False) as app:
             removed = await app.role.collect()
-    console.print(f"removed {len(removed)} sandboxes" + "".join(f"\n  {slot}" for slot in removed), highlight=False)
+    images = await _collect_images(settings)
+    console.print(
+        f"removed {len(removed)} sandboxes and {len(images)} images"
+        + "".join(f"\n  {each}" for each in (*removed, *images)),
+        highlight=False,
+    )
+
+
+async def _collect_images(settings: Settings) -> list[str]:
+    """Those that are out of date and unused. Any process may: what a container was made from stays."""
+    from sandbox.docker.backend import DockerBackend
+
+    if settings.sandbox == "local":
+        return []
+    async with DockerBackend("image") as backend:
+        try:
+            return await backend.collect_images(lambda _: None)
+        except SandboxUnavailable:
+            if settings.sandbox == "docker":
+                raise
+            return []  # there is no engine here, so neither are there images
 
 
 @asynccontextmanager

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import sys
 import tempfile
 from pathlib import Path
 
+from server import telemetry
 from server.app import running
-from server.doors.http import run_http
+from server.doors.http import PATH, Behind, run_http
 from server.doors.mcp.server import build
+from server.doors.observe import access
 from server.errors import InvalidRequest, StoreError
 from server.sessions.service import Service
 from server.settings import Settings
@@ -19,12 +22,19 @@ TOKEN_NAME = "token"
 
 
 async def serve_http(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT. Raises InvalidRequest for a set-up that cannot be honoured."""
+    log_requests()
+    with telemetry.exported():
+        await _serve(settings)
+
+
+async def _serve(settings: Settings) -> None:
     async with running(settings) as app:
         token, made = http_token(settings)
 
         def ready(url: str) -> None:
             _say(f"serving MCP at {url}")
+            _say(f"serving the API at {url.removesuffix(PATH)}")
             if made:
                 _say(f"bearer token {token} (kept in {settings.data_dir / TOKEN_NAME})")
 
@@ -34,7 +44,16 @@ async def serve_http(settings: Settings) -> None:
         async def secret() -> bytes:
             return app.secret
 
-        await run_http(build(service, secret), settings, token, ready)
+        behind = Behind(app.uses, app.answers, app.keys.holder, app.watch.trouble, app.watch.figures)
+        await run_http(build(service, secret), settings, token, ready, behind)
+
+
+def log_requests() -> None:
+    """Let the lines of the access log go out bare: each is one JSON object, shown from level INFO on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    access.addHandler(handler)
+    access.propagate = False
 
 
 def _say(line: str) -> None:

@@ -7,6 +7,7 @@ and `open_engine`, which builds supervisor and sandboxes once this process has b
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from server.errors import Conflict
 from server.sessions.log import Log
 from server.sessions.supervisor import Supervisor
 from server.sessions.workspace import Entry, File, Folder, Workspaces
+from server.store.files import Seen
 from server.store.store import SessionRow, Store
 
 logger = logging.getLogger(__name__)
@@ -72,6 +74,11 @@ class Role:
     def engine(self) -> Engine | None:
         """The engine, if this process is it now."""
         return self._engine
+
+    @property
+    def present(self) -> bool:
+        """Whether there is an engine, here or in a process that this one can ask."""
+        return self._engine is not None or self._client is not None
 
     async def run(self) -> None:
         """Be the engine when the lock is free, a door otherwise, for ever. Cancelling it lets go of everything."""
@@ -159,6 +166,16 @@ class Role:
     async def write_workspace(self, row: SessionRow, path: str, content: bytes) -> None:
         await self._ask({"do": "write", "session": row.id, "path": path}, content)
 
+    async def outputs(self, row: SessionRow) -> list[Seen]:
+        _, body = await self._ask({"do": "outputs", "session": row.id})
+        return [Seen(**seen) for seen in json.loads(body)]
+
+    async def remove_output(self, row: SessionRow, path: str) -> None:
+        await self._ask({"do": "remove_output", "session": row.id, "path": path})
+
+    async def mount(self, row: SessionRow) -> None:
+        await self._ask({"do": "mount", "session": row.id})
+
     # --- for the commands ---------------------------------------------------------------------------------------------
 
     async def process(self) -> int:
@@ -211,6 +228,14 @@ class Role:
         row = await self._store.session(session_id)
         if what == "write":
             await engine.workspaces.write(row, str(request["path"]), body)
+            return {}, b""
+        if what == "outputs":
+            return {}, json.dumps([asdict(seen) for seen in await engine.workspaces.outputs(row)]).encode()
+        if what == "remove_output":
+            await engine.workspaces.remove_output(row, str(request["path"]))
+            return {}, b""
+        if what == "mount":
+            await engine.workspaces.mount(row.id)
             return {}, b""
         found = await engine.workspaces.read(
             row,

@@ -7,12 +7,28 @@ keeps no state between requests and never retries.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 Block = Mapping[str, Any]
 """A content block exactly as the Messages API has it, private fields (thinking signatures) included."""
+
+
+class Said(dict[str, Any]):
+    """A message that will not change any more. Its JSON is made once, and most of a long conversation is sent again
+    with every request."""
+
+    @cached_property
+    def json(self) -> str:
+        """The message as it is sent."""
+        return encode(self)
+
+
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""JSON as requests hold it."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +40,7 @@ class ModelRequest:
     system: Sequence[Block]
     tools: Sequence[Block]
     messages: Sequence[Mapping[str, Any]]
+    """Those that are `Said` are encoded once."""
     max_tokens: int
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the Messages API (thinking, output_config, metadata), passed on as they are."""

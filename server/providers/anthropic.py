@@ -4,8 +4,9 @@ Above: `server.sessions.loop`, through `ModelProvider`. Below: the `anthropic` p
 first need (it costs about two seconds of CPU; `warm_up` does it in a thread). The SDK's own retries are off: retrying
 is the loop's decision. It does not know sessions, tools or prices.
 
-The stream is asked for as `messages.create(stream=True)` does it, but with plain dictionaries instead of pydantic
-models for its events: `accumulate.py` keeps every field, known to the SDK or not, and half the CPU is saved.
+The stream is asked for as `messages.create(stream=True)` does it, but its events are read as plain dictionaries
+(`sse.py`) and not as pydantic models: `accumulate.py` keeps every field, known to the SDK or not, and half the CPU of a
+request is saved.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import importlib
-import json
 import re
 import sys
 import time
@@ -21,8 +21,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from server.errors import InvalidRequest, ModelError, ModelOverloaded, ModelRateLimited, ModelRefusedRequest
-from server.providers import Chunk, ModelRequest
+from server.providers import Chunk, ModelRequest, Said, encode
 from server.providers.accumulate import Accumulator
+from server.providers.sse import Decoder
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic, AsyncStream
@@ -33,8 +34,6 @@ SILENCE_SECONDS = 120.0
 """No byte, not even a ping, for this long means that the provider is gone; the API pings every few seconds."""
 CONNECT_SECONDS = 10.0
 """A TLS connection that takes longer than this is not going to come about."""
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _CLIENTS = {
     "api": ("anthropic", "AsyncAnthropic", "anthropic", "anthropic"),
@@ -86,7 +85,7 @@ class AnthropicProvider:
         try:
             events = await self._ask(client, payload)
             try:
-                async for event in events:
+                async for event in self._read(events):
                     chunk = answer.feed(event)
                     if chunk is not None:
                         yield chunk
@@ -119,7 +118,7 @@ class AnthropicProvider:
         if betas:
             headers["anthropic-beta"] = ",".join(betas)
         if self._platform == "api":
-            return {"content": _encode(body).encode("utf-8", "replace"), "options": {"headers": headers}}
+            return {"content": _encoded(body).encode("utf-8", "replace"), "options": {"headers": headers}}
         return {"body": body, "options": {"headers": headers}}
 
     async def _ask(self, client: AsyncAnthropic, payload: dict[str, Any]) -> AsyncStream[Any]:
@@ -127,6 +126,19 @@ class AnthropicProvider:
         from anthropic import AsyncStream
 
         return await client.post("/v1/messages", cast_to=object, stream=True, stream_cls=AsyncStream[Any], **payload)
+
+    async def _read(self, events: AsyncStream[Any]) -> AsyncIterator[Mapping[str, Any]]:
+        """The events of an answer. Bedrock frames them in a way of its own, which the SDK reads."""
+        if self._platform == "bedrock":
+            async for event in events:
+                yield event
+            return
+        decoder = Decoder()
+        async for portion in events.response.aiter_bytes():
+            for event in decoder.feed(portion):
+                if event.get("type") == "error":
+                    raise status_error(200, event, events.response.headers, "")
+                yield event
 
     async def _open(self) -> AsyncAnthropic:
         async with self._opening:
@@ -170,6 +182,13 @@ def request_body(request: ModelRequest) -> dict[str, Any]:
         body["tools"] = request.tools
     body.update(request.options)
     return body
+
+
+def _encoded(body: Mapping[str, Any]) -> str:
+    """The body's JSON, without encoding again what was sent before."""
+    rest = encode({key: value for key, value in body.items() if key != "messages"})
+    messages = ",".join(message.json if isinstance(message, Said) else encode(message) for message in body["messages"])
+    return f'{rest[:-1]},"messages":[{messages}]}}'
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

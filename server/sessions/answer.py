@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from server import events
-from server.events import NewEvent
+from server.events import NewEvent, Permission
 from server.providers import Block, ModelResponse, ModelUsage
 
 CUT_OFF = (
@@ -25,20 +25,25 @@ INVALID = "The input of this call was not valid JSON, so it was not run. Make th
 
 @dataclass(frozen=True)
 class Answer:
-    """The events of one answer, and which of them are calls for this session to run."""
+    """The events of one answer."""
 
     events: list[NewEvent]
     calls: list[NewEvent]
+    """Those that are calls which somebody has to answer: the provider's own tools are answered already."""
+    runnable: list[NewEvent]
+    """Those calls that may run at once."""
 
 
 @dataclass
 class _Reading:
     thread: str
-    enabled: Collection[str]
+    permission: Callable[[str], Permission]
+    custom: Collection[str]
     ids: Callable[[int], str]
     notes: Mapping[int, str]
     out: list[NewEvent]
     calls: list[NewEvent]
+    runnable: list[NewEvent]
     model_ids: dict[str, str]
     server_calls: dict[str, str]
 
@@ -48,19 +53,22 @@ def read_answer(
     start_id: str,
     response: ModelResponse,
     *,
-    enabled: Collection[str],
+    permission: Callable[[str], Permission],
+    custom: Collection[str] = (),
     event_id: Callable[[int], str],
     cost: Decimal | None,
     earlier: Mapping[str, str] | None = None,
 ) -> Answer:
     """Turn an answer into events.
 
-    `enabled` are the tools the session may run; `event_id(index)` gives the id under which deltas of that block were
+    `permission(name)` is the session's policy on a tool, `deny` for one that it does not have; `custom` are the names
+    of the client's own tools. `event_id(index)` gives the id under which deltas of that block were
     published, or a new one; `cost` is the request's list price, None when the model has none;
     `earlier` are the provider's own calls that a paused answer left open (the model's id to the event's).
     """
     content = _keepable(response)
-    reading = _Reading(thread, enabled, event_id, _notes(content, response), [], [], {}, dict(earlier or {}))
+    notes = _notes(content, response)
+    reading = _Reading(thread, permission, custom, event_id, notes, [], [], [], {}, dict(earlier or {}))
     for index, block in content:
         step = _READERS.get(block["type"], _ignore)
         step(reading, index, block)
@@ -75,7 +83,7 @@ def read_answer(
         "model": response.model,
     }
     end = events.model_request_end(thread, start_id, wire_usage(response.usage), is_error=False, raw=raw)
-    return Answer([*reading.out, end], reading.calls)
+    return Answer([*reading.out, end], reading.calls, reading.runnable)
 
 
 def wire_usage(usage: ModelUsage) -> dict[str, Any]:
@@ -118,14 +126,15 @@ def _thinking(reading: _Reading, index: int, block: Block) -> None:
 
 def _tool_use(reading: _Reading, index: int, block: Block) -> None:
     arguments = block["input"] if isinstance(block.get("input"), Mapping) else {}
-    note = reading.notes.get(index)
-    call = events.tool_use(
-        reading.thread,
-        block["name"],
-        arguments,
-        allowed=block["name"] in reading.enabled,
-        private={"note": note} if note else None,
-    )
+    note, name = reading.notes.get(index), block["name"]
+    private = {"note": note} if note else None
+    if name in reading.custom:
+        call = events.custom_tool_use(reading.thread, name, arguments, private=private)
+    else:
+        permission = "deny" if note else reading.permission(name)
+        call = events.tool_use(reading.thread, name, arguments, permission=permission, private=private)
+        if permission == "allow":
+            reading.runnable.append(call)
     reading.out.append(call)
     reading.calls.append(call)
     reading.model_ids[call.id] = block["id"]
@@ -133,7 +142,7 @@ def _tool_use(reading: _Reading, index: int, block: Block) -> None:
 
 def _server_tool_use(reading: _Reading, index: int, block: Block) -> None:
     call = events.tool_use(
-        reading.thread, block["name"], block.get("input") or {}, allowed=True, private={"server_side": True}
+        reading.thread, block["name"], block.get("input") or {}, permission="allow", private={"server_side": True}
     )
     reading.out.append(call)
     reading.server_calls[block["id"]] = call.id

@@ -16,6 +16,7 @@ from server.errors import ModelError
 from server.events import NewEvent
 from server.ids import new_id
 from server.providers import BlockStarted, Chunk, ModelRequest, ModelResponse, ModelUsage, TextDelta
+from server.sessions import tracing
 from server.sessions.answer import read_answer, wire_usage
 from server.sessions.decide import AskModel, backoff
 from server.sessions.log import Delta, Log
@@ -62,12 +63,19 @@ class Asking:
         messages = record.transcript.messages()
         request = ModelRequest(spec.model, spec.system, spec.tools, messages, spec.max_tokens, spec.options)
         deltas = _Deltas(self._means.log, record.session_id, record.state.seq)
-        response = await _receive(self._means.provider(spec.model).stream(request), deltas)
+        with tracing.chat(record.session_id, spec) as span:
+            try:
+                response = await _receive(self._means.provider(spec.model).stream(request), deltas)
+            except ModelError as error:
+                span.fail(error.error_type)
+                raise
+            tracing.answered(span, response)
         answer = read_answer(
             record.thread,
             start_id,
             response,
-            enabled=spec.in_sandbox,
+            permission=spec.permission,
+            custom=spec.custom,
             event_id=deltas.event_id,
             cost=self._means.prices.cost_usd(response.model, response.usage),
             earlier=record.transcript.server_calls,
@@ -76,7 +84,7 @@ class Asking:
         incarnation = self._means.sandboxes.incarnation(record.session_id)
         if incarnation is None:
             return answer.events
-        sent = [events.dispatched(record.thread, call.id, incarnation) for call in answer.calls]
+        sent = [events.dispatched(record.thread, call.id, incarnation) for call in answer.runnable]
         return [*answer.events, *sent]
 
     def _failure(self, start_id: str, error: ModelError) -> list[NewEvent]:
@@ -103,6 +111,7 @@ class _Deltas:
         self._log, self._session_id, self._after = log, session_id, after
         self._ids: dict[int, str] = {}
         self._types: dict[int, str] = {}
+        self._written: dict[int, int] = {}
 
     def event_id(self, index: int) -> str:
         return self._ids.setdefault(index, new_id("sevt"))
@@ -116,8 +125,9 @@ class _Deltas:
                 self._publish(index, text)
 
     def _publish(self, index: int, text: str) -> None:
-        kind = self._types.get(index, "agent.message")
-        self._log.publish(Delta(self._session_id, self.event_id(index), kind, text, self._after))
+        kind, at = self._types.get(index, "agent.message"), self._written.get(index, 0)
+        self._written[index] = at + len(text)
+        self._log.publish(Delta(self._session_id, self.event_id(index), kind, text, self._after, at))
 
 
 async def _receive(stream: AsyncIterator[Chunk], deltas: _Deltas) -> ModelResponse:

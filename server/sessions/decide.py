@@ -36,9 +36,21 @@ class Interrupt:
 
 @dataclass(frozen=True)
 class RunTools:
-    """Calls without a result, in the order in which the model made them."""
+    """Calls without a result that nobody has to be asked about, in the order in which the model made them."""
 
     calls: tuple[OpenCall, ...]
+
+
+@dataclass(frozen=True)
+class Park:
+    """Stand still until somebody outside has answered these calls; the turn goes on then."""
+
+    awaited: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Every answer has come: the parked turn goes on."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,7 @@ class Rest:
     """Nothing to do."""
 
 
-Work = CloseRequest | Interrupt | RunTools | AskModel | Stop | Rest
+Work = CloseRequest | Interrupt | RunTools | Park | Resume | AskModel | Stop | Rest
 
 
 def next_work(state: SessionState, limits: Limits) -> Work:
@@ -78,7 +90,7 @@ def next_work(state: SessionState, limits: Limits) -> Work:
     if interrupts:
         return Interrupt(interrupts)
     if state.calls:
-        return RunTools(state.calls)
+        return _calls(state)
     waiting = tuple(item.id for item in state.queue)
     if state.status != "idle" and (reason := _given_up(state, limits)):
         return Stop(reason, waiting, None if state.failures else limits.requests_per_turn)
@@ -88,6 +100,17 @@ def next_work(state: SessionState, limits: Limits) -> Work:
         # A new turn asks at once: it does not wait for what the turn before it failed at.
         return AskModel(waiting, 0 if state.status == "idle" else state.failures)
     return Rest() if state.status == "idle" else Stop("refusal" if state.refusal is not None else "end_turn")
+
+
+def _calls(state: SessionState) -> Work:
+    """What may run runs at once; then the turn is parked, and goes on when the last answer has come."""
+    runnable, awaited = tuple(call for call in state.calls if not call.awaits), state.awaited
+    if state.status == "idle" and not awaited:
+        return Resume()
+    if state.status != "idle" and runnable:
+        return RunTools(runnable)
+    said = tuple((state.stop_reason or {}).get("event_ids", ()))
+    return Rest() if state.status == "idle" and said == awaited else Park(awaited)
 
 
 def _given_up(state: SessionState, limits: Limits) -> str | None:

@@ -17,6 +17,7 @@ from sandbox.protocol import Sandbox
 from sandbox.wire import Call
 from server import events
 from server.events import NewEvent
+from server.sessions import tracing
 from server.sessions.decide import AskModel, next_work
 from server.sessions.means import Means
 from server.sessions.record import Record
@@ -113,7 +114,10 @@ class Hands:
         operation, body = IN_SANDBOX[call.name].prepare(call.input)
         self._running[call.id] = sandbox
         try:
-            result = await sandbox.call(Call(call.id, operation, self._record.thread, body))
+            with tracing.tool(self._record.session_id, call) as span:
+                result = await sandbox.call(Call(call.id, operation, self._record.thread, body))
+                if not result.ok:
+                    span.fail("tool_error")
         finally:
             del self._running[call.id]
         content, is_error = render(result)

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from server.events import NewEvent, StoredEvent
-from server.store.store import Store
+from server.store.store import Change, Store
 
 RECENT = 64
 """Events of a followed session that are kept in memory: a few rounds of tools. Older ones are read from the store."""
-PAGE = 500
-"""Events that a follower reads at a time."""
+PAGE = 100
+"""Events that a follower who is behind reads at a time: what it holds while its reader is slow. The largest have
+100,000 characters."""
 MAX_DELTAS = 1_000
 """Deltas that wait for one follower; beyond it the rest of that text is shed (the stored event brings all of it)."""
 
@@ -33,6 +34,8 @@ class Delta:
     event_type: str
     text: str
     after: int
+    at: int = 0
+    """Characters of this event's text that came before: who has missed some can tell."""
 
 
 class _Waiting(deque[Delta]):
@@ -92,10 +95,27 @@ class Log:
         """Told of every session that has news, for followers in other processes; set while this is the engine."""
 
     async def append_input(
-        self, session_id: str, events: Sequence[NewEvent], key: tuple[str, str] | None = None
+        self,
+        session_id: str,
+        events: Sequence[NewEvent],
+        key: tuple[str, str] | None = None,
+        *,
+        if_head: int | None = None,
     ) -> list[StoredEvent]:
-        """Append what a client sent; any process may. The engine has something to do afterwards."""
-        return await self._whole(session_id, self._store.append(session_id, events, attention=True, key=key))
+        """Append what a client sent; any process may. The engine has something to do afterwards.
+
+        Raises Conflict when the session is archived, HeadMoved by `if_head`.
+        """
+        return await self._store.append(
+            session_id, events, attention=True, key=key, if_head=if_head, done=self._ring
+        )
+
+    async def append_change(
+        self, session_id: str, events: Sequence[NewEvent], change: Change, *, if_head: int
+    ) -> list[StoredEvent]:
+        """Append what a client changed of a session that stands at `if_head`, and change its row; the engine has
+        nothing to do. Raises Conflict when it is archived, HeadMoved when it has moved on."""
+        return await self._store.append(session_id, events, change=change, if_head=if_head, done=self._ring)
 
     async def append(
         self,
@@ -107,20 +127,9 @@ class Log:
         fold: Mapping[str, Any] | None = None,
     ) -> list[StoredEvent]:
         """Append what the engine did. Raises StaleWriter when another engine has taken over, HeadMoved by `if_head`."""
-        appending = self._store.append(
-            session_id, events, epoch=self.epoch, if_head=if_head, attention=attention, fold=fold
+        return await self._store.append(
+            session_id, events, epoch=self.epoch, if_head=if_head, attention=attention, fold=fold, done=self._ring
         )
-        return await self._whole(session_id, appending)
-
-    async def _whole(self, session_id: str, appending: Coroutine[Any, Any, list[StoredEvent]]) -> list[StoredEvent]:
-        """Store, then wake, whatever becomes of the caller: what is stored must not go unnoticed."""
-
-        async def both() -> list[StoredEvent]:
-            stored = await appending
-            self._ring(session_id, stored)
-            return stored
-
-        return await asyncio.shield(asyncio.ensure_future(both()))
 
     async def read(self, session_id: str, after: int = 0, limit: int = 1_000_000) -> list[StoredEvent]:
         """The events numbered above `after`."""
@@ -184,10 +193,14 @@ class Log:
             if not channel.followers:
                 self._channels.pop(session_id, None)
 
-    def _ring(self, session_id: str, stored: Sequence[StoredEvent]) -> None:
-        if self.on_append is not None and stored:
+    def _ring(self, stored: Sequence[StoredEvent]) -> None:
+        """Wake whoever waits for news, once they are stored."""
+        if not stored:
+            return
+        session_id = stored[0].session_id
+        if self.on_append is not None:
             self.on_append(session_id)
         channel = self._channels.get(session_id)
-        if channel is not None and stored:
+        if channel is not None:
             channel.remember(stored)
             channel.ring()

@@ -8,17 +8,30 @@ neither doors nor SQL.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+from typing import Any
 
 from server import events
 from server.events import NewEvent
 from server.ids import now
+from server.sessions import tracing
 from server.sessions.asking import Asking, failed_request
-from server.sessions.decide import AskModel, CloseRequest, Interrupt, Rest, RunTools, Stop, Work, next_work
+from server.sessions.decide import (
+    AskModel,
+    CloseRequest,
+    Interrupt,
+    Park,
+    Rest,
+    Resume,
+    RunTools,
+    Stop,
+    Work,
+    next_work,
+)
 from server.sessions.hands import GRACE, Hands
 from server.sessions.means import Means
 from server.sessions.record import Record
-from server.sessions.spec import Spec
+from server.sessions.spec import Spec, thaw
 from server.sessions.usage import session_usage
 from server.store.store import SessionRow
 
@@ -33,11 +46,16 @@ class Loop:
     """Drives one session until it rests."""
 
     def __init__(self, means: Means, row: SessionRow, spec: Spec) -> None:
+        self._means = means
         self._limits = means.limits
-        self._spec = spec
         self._record = Record(means.log, row.id, row.thread_id, means.limits)
-        self._asking = Asking(means, self._record, spec)
-        self._hands = Hands(means, self._record, spec)
+        self._equip(spec)
+
+    def _equip(self, spec: Spec) -> None:
+        """Work with this spec from now on."""
+        self._spec = spec
+        self._asking = Asking(self._means, self._record, spec)
+        self._hands = Hands(self._means, self._record, spec)
 
     def wake(self) -> None:
         """Something was appended by somebody else: look."""
@@ -47,7 +65,14 @@ class Loop:
         """Work until there is nothing to do. Raises StaleWriter when another engine has taken over."""
         self.wake()
         await self._record.read_on()
+        with tracing.agent(self._record.session_id, self._spec):
+            await self._work()
+
+    async def _work(self) -> None:
         while not isinstance(work := next_work(self._record.state, self._limits), Rest):
+            if self._record.spec is not None and isinstance(work, AskModel) and self._record.state.status == "idle":
+                self._equip(thaw(self._record.spec))  # the session was updated: from this turn on
+                self._record.spec = None
             await self._act(work)
             await self._record.read_on()
 
@@ -62,6 +87,11 @@ class Loop:
                 await self._interrupt(input_ids)
             case RunTools(calls):
                 await self._until_interrupted(self._hands.run(calls))
+            case Park(awaited):
+                parked = {"type": "requires_action", "event_ids": list(awaited)}
+                await self._record.append_if_newest(self._turn_end(parked))
+            case Resume():
+                await self._record.append_if_newest(events.turn_started(self._record.thread, self._spec.agent_name))
             case AskModel():
                 await self._until_interrupted(self._asking.ask(work))
             case Stop():
@@ -73,9 +103,7 @@ class Loop:
         news = self._record.news
         try:
             while not doing.done():
-                told = asyncio.ensure_future(news.wait())
-                await asyncio.wait({doing, told}, return_when=asyncio.FIRST_COMPLETED)
-                told.cancel()
+                await asyncio.wait({doing, news.told()}, return_when=asyncio.FIRST_COMPLETED)
                 if news.is_set() and not doing.done() and await self._interrupt_is_waiting():
                     await self._cancel(doing)
         finally:
@@ -106,8 +134,8 @@ class Loop:
             for call in record.state.calls
         ]
         new.append(events.delivered(record.thread, input_ids))
-        if record.state.status != "idle":
-            new += self._turn_end("end_turn")
+        if record.state.status != "idle" or record.state.parked:
+            new += self._turn_end({"type": "end_turn"})
         await record.append_if_newest(new)
 
     async def _stop(self, stop: Stop) -> None:
@@ -116,13 +144,13 @@ class Loop:
         if stop.limit is not None:
             words = TOO_MANY_REQUESTS.format(stop.limit)
             new.append(events.session_error(thread, "tool_use_limit_reached_error", words, "exhausted"))
-        await self._record.append_if_newest([*new, *self._turn_end(stop.reason)])
+        await self._record.append_if_newest([*new, *self._turn_end({"type": stop.reason})])
 
-    def _turn_end(self, reason: str) -> list[NewEvent]:
+    def _turn_end(self, reason: Mapping[str, Any]) -> list[NewEvent]:
         state, details = self._record.state, None
-        if reason == "refusal":
+        if reason["type"] == "refusal":
             refusal = state.refusal or {}
             category, explanation = refusal.get("category"), refusal.get("explanation")
             details = {"type": "refusal", "category": category, "explanation": explanation}
         usage = session_usage(state, now())
-        return events.turn_ended(self._record.thread, self._spec.agent_name, {"type": reason}, usage, details)
+        return events.turn_ended(self._record.thread, self._spec.agent_name, reason, usage, details)

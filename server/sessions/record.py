@@ -7,7 +7,8 @@ what this process appends it folds itself, and a gap in the numbers shows what i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from server.events import NewEvent, StoredEvent
 from server.sessions.decide import Limits, Rest, next_work
@@ -15,6 +16,35 @@ from server.sessions.log import Log
 from server.sessions.state import SessionState, dump, fold
 from server.sessions.transcript import Transcript
 from server.store.store import HeadMoved
+
+
+class News:
+    """A flag that can be waited for without a task of one's own: a round of tools waits for it four times."""
+
+    def __init__(self) -> None:
+        self._told: asyncio.Future[None] | None = None
+        self._set = False
+
+    def set(self) -> None:
+        self._set = True
+        if self._told is not None and not self._told.done():
+            self._told.set_result(None)
+
+    def clear(self) -> None:
+        self._set = False
+        if self._told is not None and self._told.done():
+            self._told = None
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def told(self) -> asyncio.Future[None]:
+        """Done once the flag is set."""
+        if self._told is None:
+            self._told = asyncio.get_running_loop().create_future()
+            if self._set:
+                self._told.set_result(None)
+        return self._told
 
 
 class Record:
@@ -27,7 +57,9 @@ class Record:
         self.thread = thread
         self.state = SessionState()
         self.transcript = Transcript()
-        self.news = asyncio.Event()
+        self.spec: Mapping[str, Any] | None = None
+        """What the session was updated to since somebody last took it from here."""
+        self.news = News()
         """Somebody else has written, or may have."""
         self._unread = True
 
@@ -96,3 +128,5 @@ class Record:
             if event.seq == self.state.seq + 1:
                 self.state = fold(self.state, (event,))
                 self.transcript.apply(event)
+                if event.type == "session.updated" and event.private is not None:
+                    self.spec = event.private["spec"]

@@ -12,11 +12,13 @@ import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from sandbox.errors import SandboxError, SandboxGone, SandboxUnavailable, WorkspaceGone
 from sandbox.protocol import Sandbox, SandboxBackend, SandboxRef
 from sandbox.wire import Call, Put
 from server.ids import new_id
+from server.sessions.mounting import Mounting
 from server.sessions.spec import Spec
 from server.store.store import SandboxRow, Store
 
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 LEAVE_SECONDS = 5.0
 """For freezing a container on the way out; the engine needs 30 ms."""
+MOUNT_SECONDS = 20.0
+"""How long whoever gives something to a live session waits for it to be there; a large repository goes on after it."""
 TICK = 5.0
 """Seconds between looks at what is idle."""
 
@@ -47,6 +51,8 @@ class _Place:
     news: list[str] = field(default_factory=list)
     """What the agent has to be told with its next result: its processes or its files are gone."""
     making: asyncio.Task[Sandbox] | None = None
+    mounting: asyncio.Task[None] | None = None
+    """Something that the session was given while its sandbox was live is on its way into it."""
     reserved: bool = False
     """One of the live sandboxes that are allowed is being made for it."""
 
@@ -59,10 +65,11 @@ class _Place:
 class Sandboxes:
     """The sandboxes of the sessions that this engine drives."""
 
-    def __init__(self, store: Store, backend: SandboxBackend, rules: IdleRules) -> None:
+    def __init__(self, store: Store, backend: SandboxBackend, rules: IdleRules, mounting: Mounting) -> None:
         self._store = store
         self._backend = backend
         self._rules = rules
+        self._mounting = mounting
         self._places: dict[str, _Place] = {}
         self._freed = asyncio.Event()
 
@@ -148,6 +155,33 @@ class Sandboxes:
             place.users -= 1
             place.idle_since = time.monotonic()
 
+    async def mount(self, session_id: str) -> None:
+        """The session was given something, or something was taken from it: let a live sandbox show it, within
+        MOUNT_SECONDS or later. One that is not live shows it when it is opened."""
+        place = self._places.get(session_id)
+        if place is None or (place.sandbox is None and place.making is None):
+            return
+        before = {task for task in (place.mounting, place.making) if task is not None}
+        place.mounting = asyncio.create_task(self._mount(session_id, place, before), name=f"mount {session_id}")
+        place.mounting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.wait({place.mounting}, timeout=MOUNT_SECONDS)
+
+    async def _mount(self, session_id: str, place: _Place, before: set[asyncio.Task[Any]]) -> None:
+        """`before`: what may have looked too early, and must not be met on the way."""
+        if before:
+            await asyncio.wait(before)
+        sandbox = place.sandbox
+        if sandbox is None:
+            return
+        place.users += 1
+        try:
+            await self._mounting.bring(session_id, sandbox)
+        except SandboxError as error:
+            logger.warning("what %s was given comes when its sandbox is opened again: %s", session_id, error)
+        finally:
+            place.users -= 1
+            place.idle_since = time.monotonic()
+
     async def _drop(self, place: _Place) -> None:
         dead, place.sandbox = place.sandbox, None
         if dead is not None:
@@ -166,9 +200,7 @@ class Sandboxes:
         """Remove the session's sandbox and workspace; the intent to do so is already stored."""
         place = self._places.pop(session_id, None)
         if place is not None:
-            if place.making is not None:
-                place.making.cancel()
-                await asyncio.wait({place.making})
+            await self._break_off(place)
             if place.sandbox is not None:
                 await place.sandbox.close()
         row = await self._store.sandbox(session_id)
@@ -183,10 +215,16 @@ class Sandboxes:
         await asyncio.gather(*(self._let_go(place, key not in at_work) for key, place in places))
         self._places.clear()
 
+    async def _break_off(self, place: _Place) -> None:
+        """End what is being made or brought."""
+        tasks = {task for task in (place.making, place.mounting) if task is not None}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
     async def _let_go(self, place: _Place, freeze: bool) -> None:
-        if place.making is not None:
-            place.making.cancel()
-            await asyncio.wait({place.making})
+        await self._break_off(place)
         if place.sandbox is None:
             return
         promises = self._backend.promises
@@ -303,14 +341,14 @@ class Sandboxes:
     async def _create(self, session_id: str, spec: Spec, slot: str, place: _Place) -> Sandbox:
         sandbox = await self._backend.create(spec.sandbox, slot)
         try:
-            await self._settle(session_id, sandbox, place)
+            await self._settle(session_id, sandbox, place, fresh=True)
         except BaseException:  # it is in no row, or in one that the next attempt will overwrite
             await asyncio.shield(self._backend.destroy(sandbox.ref))
             raise
         return sandbox
 
-    async def _settle(self, session_id: str, sandbox: Sandbox, place: _Place) -> None:
-        """Record that this sandbox is live, then place the staged files."""
+    async def _settle(self, session_id: str, sandbox: Sandbox, place: _Place, *, fresh: bool = False) -> None:
+        """Record that this sandbox is live, then place the staged files and what the session was given."""
         ref = sandbox.ref
         row = SandboxRow(session_id, ref.slot, ref.backend, ref.container, sandbox.incarnation, "live")
         await self._store.put_sandbox(row)
@@ -323,6 +361,7 @@ class Sandboxes:
                 place.news.append(f"The file {path} could not be placed: {result.body.decode('utf-8', 'replace')}")
         if staged:
             await self._store.unstage_files(session_id)
+        await self._mounting.bring(session_id, sandbox, fresh=fresh)
 
     async def _remove(self, row: SandboxRow) -> None:
         try:

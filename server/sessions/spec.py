@@ -6,18 +6,24 @@ change them under a session that lives on (the provider's prompt cache would be 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from sandbox.protocol import SandboxSpec
+from sandbox.wire import OUTPUTS
+from server.catalog import environments
 from server.errors import InvalidRequest, NotSupported
+from server.events import Permission
 from server.providers.anthropic import server_tool
-from server.sessions import environments
+from server.sessions.domains import narrowed
 from server.sessions.transcript import CACHE_MARK
 from server.tools import toolset
 
 WORKSPACE = "/workspace"
+_OFFERED = ("name", "description", "input_schema")
+"""What a model is told of a client's own tool."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Spec:
     max_tokens: int
     options: Mapping[str, Any]
     backend: str
+    given: Sequence[str] = ()
+    """A line about each thing that the session was given, as its prompt names them."""
 
     @property
     def model(self) -> str:
@@ -40,10 +48,21 @@ class Spec:
     def agent_name(self) -> str:
         return str(self.agent["name"])
 
-    @property
+    @cached_property
     def in_sandbox(self) -> frozenset[str]:
         """The enabled tools that run inside the sandbox."""
         return frozenset(toolset.enabled(self.agent["tools"])) & frozenset(toolset.IN_SANDBOX)
+
+    @cached_property
+    def custom(self) -> frozenset[str]:
+        """The names of the client's own tools."""
+        return frozenset(tool["name"] for tool in self.agent["tools"] if tool["type"] == "custom")
+
+    def permission(self, name: str) -> Permission:
+        """What the session's policy says of a builtin tool; `deny` for one that it does not have."""
+        if name not in self.in_sandbox:
+            return "deny"
+        return "ask" if toolset.policy(self.agent["tools"], name) == "always_ask" else "allow"
 
     @property
     def sandbox(self) -> SandboxSpec:
@@ -51,14 +70,21 @@ class Spec:
 
 
 def freeze(
-    agent: Mapping[str, Any], environment: Mapping[str, Any], *, backend: str, max_tokens: int, web: bool
+    agent: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    *,
+    backend: str,
+    max_tokens: int,
+    web: bool,
+    given: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The spec as stored. `web` says whether the provider has web tools of its own.
+    """The spec as stored. `web` says whether the provider has web tools of its own; `given` are lines about what lies
+    in the sandbox from the start.
 
     Raises NotSupported when the agent names a web tool that this provider does not have, InvalidRequest when it could
     reach nothing: a provider takes an empty list of domains for all of them.
     """
-    names = toolset.enabled(agent["tools"])
+    names = _usable(agent["tools"], environment)
     missing = [name for name in names if name in toolset.WEB and not web]
     if missing:
         raise NotSupported(
@@ -71,17 +97,19 @@ def freeze(
             f"agent.tools: {', '.join(sorted(web_tools))} can reach nothing, because the environment's network is"
             " limited to no hosts. Give allowed_hosts, or leave it out."
         )
-    tools = [_definition(name, environment) for name in names]
+    tools = [_definition(name, agent["tools"], environment) for name in names]
+    tools += [{key: tool[key] for key in _OFFERED} for tool in toolset.custom(agent["tools"])]
     if tools:
         tools[-1] = {**tools[-1], "cache_control": CACHE_MARK}
     return {
         "agent": dict(agent),
         "environment": dict(environment),
-        "system": _system(agent, environment, names),
+        "system": _system(agent, environment, names, given),
         "tools": tools,
         "max_tokens": agent.get("max_tokens") or max_tokens,
         "options": _options(agent),
         "backend": backend,
+        "given": list(given),
     }
 
 
@@ -90,15 +118,19 @@ def thaw(stored: Mapping[str, Any]) -> Spec:
     return Spec(**stored)
 
 
-def _definition(name: str, environment: Mapping[str, Any]) -> dict[str, Any]:
+def _usable(tools: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> list[str]:
+    """The enabled builtin tools, but for web tools that nobody asked for by name and that could reach nothing."""
+    named = {config["name"] for item in tools for config in item.get("configs", ())}
+    closed = environment["skiff"]["network"] == "limited" and not environments.reaches_out(environment)
+    return [name for name in toolset.enabled(tools) if not closed or name not in toolset.WEB or name in named]
+
+
+def _definition(name: str, tools: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> dict[str, Any]:
     if name in toolset.IN_SANDBOX:
         return toolset.IN_SANDBOX[name].definition()
-    networking = environment["config"]["networking"]
-    hosts = networking.get("allowed_hosts", [])
-    # The provider matches a domain with all its subdomains; `*.x` therefore becomes x, the nearest rule it has.
-    domains = sorted({host.removeprefix("*.").lower() for host in hosts})
+    hosts = environment["config"]["networking"].get("allowed_hosts", [])
     kind: Literal["web_search", "web_fetch"] = "web_search" if name == "web_search" else "web_fetch"
-    return server_tool(kind, {"allowed_domains": domains} if domains else {})
+    return server_tool(kind, narrowed(name, toolset.setting(tools, name), hosts))
 
 
 def _options(agent: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,9 +141,13 @@ def _options(agent: Mapping[str, Any]) -> dict[str, Any]:
     return {"thinking": {"type": "adaptive"}, "output_config": {"effort": agent["model"]["effort"]["type"]}}
 
 
-def _system(agent: Mapping[str, Any], environment: Mapping[str, Any], names: list[str]) -> list[dict[str, Any]]:
+def _system(
+    agent: Mapping[str, Any], environment: Mapping[str, Any], names: list[str], given: Sequence[str]
+) -> list[dict[str, Any]]:
     parts = [agent["system"]] if agent.get("system") else []
     parts.append(_surroundings(environment, names))
+    if given:
+        parts[-1] += "\n\nYou were given:\n" + "\n".join(f"- {line}" for line in given)
     blocks: list[dict[str, Any]] = [{"type": "text", "text": part} for part in parts]
     blocks[-1]["cache_control"] = CACHE_MARK
     return blocks
@@ -132,5 +168,6 @@ def _surroundings(environment: Mapping[str, Any], names: list[str]) -> str:
         f"You work in a sandbox: a Linux container of your own, where you are an ordinary user. {network} Your files"
         f" are in {WORKSPACE}, which is the working directory; it is kept from turn to turn, while /tmp and running"
         " processes may not be. Whoever sent you reads your last message as the result and can fetch any file from"
-        f" {WORKSPACE}; name the files that matter. Nobody can answer questions while you work, so decide and go on."
+        f" {WORKSPACE} and {OUTPUTS}; put what you hand over into the latter, and name the files that matter. Nobody"
+        " can answer questions while you work, so decide and go on."
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from server.events import INPUT_TYPES, PRIVATE_DELIVERED, PRIVATE_DISPATCHED, StoredEvent
 from server.providers import ModelUsage
@@ -55,6 +55,8 @@ class OpenCall:
     note: str | None = None
     """An error that answers the call without running it (malformed input, cut off answer)."""
     incarnation: str | None = None
+    awaits: Literal["confirmation", "result"] | None = None
+    """What somebody outside has to send before the call can go on: a word on it, or the result of a client's tool."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,17 @@ class SessionState:
     def interrupted(self) -> bool:
         """An interrupt waits to be taken."""
         return any(item.type == "user.interrupt" for item in self.queue)
+
+
+    @property
+    def parked(self) -> bool:
+        """The turn stands still until somebody outside answers its calls."""
+        return self.status == "idle" and bool(self.calls)
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """The calls that somebody outside has to answer, oldest first."""
+        return tuple(call.id for call in self.calls if call.awaits)
 
 
 Fold = Callable[[SessionState, StoredEvent], SessionState]
@@ -168,12 +181,13 @@ def _running(state: SessionState, event: StoredEvent) -> SessionState:
     moved = _move(state, "running", event)
     if not fresh:
         return moved
+    moved = changed(moved, active_since=(event.public or {}).get("processed_at"), stop_reason=None)
+    if (state.stop_reason or {}).get("type") == "requires_action" and (state.calls or state.owed):
+        return moved  # the turn that was parked goes on
     return changed(
         moved,
-        active_since=(event.public or {}).get("processed_at"),
         turns=state.turns + 1,
         turn_requests=0,
-        stop_reason=None,
         reply=None,
         reply_open=False,
         refusal=None,
@@ -196,7 +210,7 @@ def _idle(state: SessionState, event: StoredEvent) -> SessionState:
     return changed(
         moved,
         stop_reason=body.get("stop_reason"),
-        owed=False,
+        owed=state.owed and bool(state.calls),  # a parked turn has answers that the model is still to hear of
         paused=False,
         activity="idle",
         active_since=None,
@@ -257,7 +271,20 @@ def _tool_use(state: SessionState, event: StoredEvent) -> SessionState:
     state = changed(state, reply_open=False)
     if raw.get("server_side"):
         return changed(state, tool_calls=state.tool_calls + 1, activity=f"used {body['name']}")
-    call = OpenCall(event.id, body["name"], body["input"], body.get("evaluated_permission") == "allow", raw.get("note"))
+    permission, note = body.get("evaluated_permission"), raw.get("note")
+    asks: Literal["confirmation"] | None = "confirmation" if permission == "ask" and note is None else None
+    call = OpenCall(event.id, body["name"], body["input"], permission != "deny", note, awaits=asks)
+    return _call(state, call)
+
+
+def _custom_tool_use(state: SessionState, event: StoredEvent) -> SessionState:
+    body, note = event.public or {}, (event.private or {}).get("note")
+    awaits: Literal["result"] | None = "result" if note is None else None
+    call = OpenCall(event.id, body["name"], body["input"], True, note, awaits=awaits)
+    return _call(changed(state, reply_open=False), call)
+
+
+def _call(state: SessionState, call: OpenCall) -> SessionState:
     return changed(
         state, calls=(*state.calls, call), tool_calls=state.tool_calls + 1, activity=_describe(call.name, call.input)
     )
@@ -279,6 +306,29 @@ def _tool_result(state: SessionState, event: StoredEvent) -> SessionState:
     return changed(state, calls=calls, owed=True)
 
 
+def _confirmation(state: SessionState, event: StoredEvent) -> SessionState:
+    """Somebody's word on a call; a second one, or one on a call that asked nobody, changes nothing."""
+    body = event.public or {}
+    calls = tuple(
+        _confirmed(call, body) if call.id == body["tool_use_id"] and call.awaits == "confirmation" else call
+        for call in state.calls
+    )
+    return changed(state, calls=calls)
+
+
+def _confirmed(call: OpenCall, body: Mapping[str, Any]) -> OpenCall:
+    if body["result"] == "allow":
+        return replace(call, awaits=None)
+    why = f" {body['deny_message']}" if body.get("deny_message") else ""
+    return replace(call, awaits=None, note=f"Permission to use {call.name} has been denied.{why}")
+
+
+def _custom_result(state: SessionState, event: StoredEvent) -> SessionState:
+    done = (event.public or {}).get("custom_tool_use_id")
+    calls = tuple(call for call in state.calls if call.id != done or call.awaits != "result")
+    return state if len(calls) == len(state.calls) else changed(state, calls=calls, owed=True)
+
+
 def _message(state: SessionState, event: StoredEvent) -> SessionState:
     blocks = (event.public or {}).get("content", ())
     before = state.reply or "" if state.reply_open else ""
@@ -288,6 +338,8 @@ def _message(state: SessionState, event: StoredEvent) -> SessionState:
 
 def _error(state: SessionState, event: StoredEvent) -> SessionState:
     error = (event.public or {}).get("error", {})
+    if str(error.get("type")).startswith(("repository_", "unknown_")):
+        return state  # of something that the session was given: it goes on without it
     hopeless = error.get("retry_status", {}).get("type") != "retrying"
     return changed(state, failures=state.failures + 1, hopeless=hopeless, last_error=error.get("message"))
 
@@ -313,6 +365,9 @@ _STEPS: Mapping[str, Fold] = {
     "span.model_request_start": _request_start,
     "span.model_request_end": _request_end,
     "agent.tool_use": _tool_use,
+    "agent.custom_tool_use": _custom_tool_use,
+    "user.tool_confirmation": _confirmation,
+    "user.custom_tool_result": _custom_result,
     "agent.tool_result": _tool_result,
     "agent.message": _message,
 }

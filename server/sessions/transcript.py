@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from server.events import PRIVATE_DELIVERED, StoredEvent
+from server.providers import Said
 
 Message = dict[str, Any]
 CACHE_MARK = {"type": "ephemeral"}
@@ -32,13 +33,18 @@ class Transcript:
     def apply(self, event: StoredEvent) -> None:
         """Take the next event of the log into account."""
         if event.type == "user.message":
-            self._waiting[event.id] = event.public or {}
+            self._waiting[event.id] = event.private or event.public or {}
         elif event.type == PRIVATE_DELIVERED:
             self._deliver((event.private or {}).get("ids", ()))
         elif event.type == "span.model_request_end" and event.private:
             self._answer(event.private)
         elif event.type == "agent.tool_result":
-            self._result(event.public or {})
+            body = event.public or {}
+            self._result(body.get("tool_use_id", ""), body.get("content", ()), body.get("is_error"))
+        elif event.type == "user.custom_tool_result":
+            body = event.public or {}
+            content = (event.private or body).get("content", ())
+            self._result(body.get("custom_tool_use_id", ""), content, body.get("is_error"))
 
     def messages(self) -> list[Message]:
         """Every message so far; the last block and the last block before the previous answer carry a cache mark.
@@ -62,17 +68,16 @@ class Transcript:
 
     def _answer(self, raw: Mapping[str, Any]) -> None:
         if raw.get("content"):
-            self._messages.append({"role": "assistant", "content": raw["content"]})
+            self._messages.append(Said(role="assistant", content=raw["content"]))
         self._calls = dict(raw.get("calls", {}))
         self._results = {}
         self.server_calls = dict(raw.get("server_calls", {}))
 
-    def _result(self, body: Mapping[str, Any]) -> None:
-        call_id = body.get("tool_use_id", "")
-        if call_id not in self._calls:
-            return  # the provider's own tool: its result is part of the raw content
-        result = {"type": "tool_result", "tool_use_id": self._calls[call_id], "content": list(body["content"])}
-        self._results[call_id] = {**result, "is_error": True} if body.get("is_error") else result
+    def _result(self, call_id: str, content: Iterable[Any], is_error: bool | None) -> None:
+        if call_id not in self._calls or call_id in self._results:
+            return  # the provider's own tool: its result is part of the raw content; or answered twice
+        result = {"type": "tool_result", "tool_use_id": self._calls[call_id], "content": list(content)}
+        self._results[call_id] = {**result, "is_error": True} if is_error else result
         if len(self._results) == len(self._calls):
             self._say_as_user([self._results[known] for known in self._calls])
             self._calls, self._results = {}, {}
@@ -81,9 +86,9 @@ class Transcript:
         self._drop_unfinished()
         if self._messages and self._messages[-1]["role"] == "user":
             last = self._messages[-1]
-            self._messages[-1] = {"role": "user", "content": [*last["content"], *content]}
+            self._messages[-1] = Said(role="user", content=[*last["content"], *content])
         else:
-            self._messages.append({"role": "user", "content": content})
+            self._messages.append(Said(role="user", content=content))
 
     def _drop_unfinished(self) -> None:
         """A paused answer may end in a call of the provider's own tool; given up, that call must not be sent back."""
@@ -94,6 +99,6 @@ class Transcript:
         kept = [b for b in said if b["type"] != "server_tool_use" or b["id"] in answered]
         if len(kept) == len(said):
             return
-        self._messages[-1] = {"role": "assistant", "content": kept}
+        self._messages[-1] = Said(role="assistant", content=kept)
         if not kept:
             self._messages.pop()

@@ -23,10 +23,15 @@ def session_usage(state: SessionState, at: str | None = None) -> dict[str, Any]:
             "ephemeral_5m_input_tokens": usage.cache_creation_5m_input_tokens,
             "ephemeral_1h_input_tokens": usage.cache_creation_1h_input_tokens,
         },
-        "active_seconds": round(state.active_seconds + seconds_between(state.active_since, at), 6),
+        "active_seconds": active_seconds(state, at),
         "server_tool_use": {"web_search_requests": usage.web_search_requests, "web_fetch_requests": 0},
     }
     if usage.cost_usd is not None:
         cents = (Decimal(usage.cost_usd) * 100).quantize(Decimal(1), ROUND_HALF_UP)
         shown["list_cost"] = {"amount": str(cents), "currency": "USD"}
     return shown
+
+
+def active_seconds(state: SessionState, at: str | None = None) -> float:
+    """Seconds in which the session worked; those of a running turn up to `at`."""
+    return round(state.active_seconds + seconds_between(state.active_since, at), 6)

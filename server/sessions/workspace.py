@@ -1,4 +1,5 @@
-"""A session's files, for whoever sent the agent out: list, read, write. Always through the runner, never by the host.
+"""A session's files, for whoever sent the agent out: list, read, write, and what the agent hands out. Always through
+the runner, never by the host.
 
 A session whose sandbox was never made shows its staged files; a stopped sandbox is started.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import mimetypes
 import posixpath
 from collections.abc import Mapping
@@ -14,12 +16,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.errors import SandboxError
-from sandbox.wire import Call, Fetch, List_, Operation, Put, Result
+from sandbox.wire import OUTPUTS, Call, Fetch, List_, Operation, Outputs, Put, Remove, Result
 from server.errors import Conflict, InvalidRequest, NotFound
-from server.ids import new_id
+from server.ids import new_id, now
+from server.sessions import outputs
 from server.sessions.sandboxes import Sandboxes
 from server.sessions.spec import thaw
+from server.store.files import Seen
 from server.store.store import SessionRow, Store
+
+logger = logging.getLogger(__name__)
 
 MAX_FILE = 10 << 20
 """Bytes of one file written from outside."""
@@ -67,7 +73,7 @@ class Workspaces:
         self._sandboxes = sandboxes
 
     async def read(self, row: SessionRow, path: str, *, after: str, offset: int, limit: int) -> Folder | File:
-        """A page of the folder, or a portion of the file, at `path` (relative to the workspace).
+        """A page of the folder, or a portion of the file, at `path` (relative to the workspace, or below OUTPUTS).
 
         Raises NotFound when there is nothing, InvalidRequest for a path outside, Conflict when no sandbox can be had.
         """
@@ -85,7 +91,7 @@ class Workspaces:
     async def write(self, row: SessionRow, path: str, content: bytes) -> None:
         """Place a file. Raises InvalidRequest when it is too large or the path leads outside, Conflict as above."""
         path = clean(path)
-        if path == ".":
+        if path == "." or path.startswith("/"):
             raise InvalidRequest("Give the path of a file in the workspace, such as `notes.txt`.")
         if len(content) > MAX_FILE:
             raise InvalidRequest(f"{path}: at most {MAX_FILE:,} bytes can be written at once.")
@@ -96,6 +102,30 @@ class Workspaces:
         written = await self._do(row, Put(path), content)
         if not written.ok:
             raise InvalidRequest(_words(written))
+
+    async def outputs(self, row: SessionRow) -> list[Seen]:
+        """Every file below OUTPUTS; none when the sandbox was never made. Raises Conflict as above."""
+        if await self._store.sandbox(row.id) is None:
+            return []
+        listed = await self._do(row, Outputs())
+        if not listed.ok:
+            raise Conflict(f"The session's outputs cannot be listed: {_words(listed)}")
+        found = outputs.read(listed.body, now())
+        if listed.meta.get("total") != len(found):
+            logger.warning("%s: of %r outputs %d are shown", row.id, listed.meta.get("total"), len(found))
+        return found
+
+    async def remove_output(self, row: SessionRow, path: str) -> None:
+        """Delete a file below OUTPUTS. Raises InvalidRequest, Conflict as above."""
+        if await self._store.sandbox(row.id) is None:
+            return
+        removed = await self._do(row, Remove(path))
+        if not removed.ok:
+            raise InvalidRequest(_words(removed))
+
+    async def mount(self, session_id: str) -> None:
+        """See `Sandboxes.mount`."""
+        await self._sandboxes.mount(session_id)
 
     def attached(self, session_id: str) -> bool:
         """Whether the session's sandbox is live now."""
@@ -116,9 +146,14 @@ class Workspaces:
 
 
 def clean(path: str) -> str:
-    """A path relative to the workspace, without `.` and `..`. Raises InvalidRequest when it leads outside."""
+    """A path relative to the workspace, without `.` and `..`, or an absolute one below OUTPUTS.
+
+    Raises InvalidRequest when it leads elsewhere.
+    """
     if "\0" in path:
         raise InvalidRequest("A path cannot contain a NUL character.")
+    if (handed_out := posixpath.normpath(path)) == OUTPUTS or handed_out.startswith(OUTPUTS + "/"):
+        return handed_out
     inside = path.removeprefix("/workspace/") if path != "/workspace" else "."
     normal = posixpath.normpath(inside or ".")
     if normal.startswith(("/", "../")) or normal == "..":
@@ -135,7 +170,9 @@ def check_staged(files: Mapping[str, bytes]) -> None:
             f" {MAX_STAGED:,} bytes can wait."
         )
     for path in files:
-        if path == "." or len(path.encode()) > 1024 or any(len(part.encode()) > 255 for part in path.split("/")):
+        if path == "." or path.startswith("/"):
+            raise InvalidRequest(f"{path[:80]!r} cannot be the path of a file in the workspace.")
+        if len(path.encode()) > 1024 or any(len(part.encode()) > 255 for part in path.split("/")):
             raise InvalidRequest(f"{path[:80]!r} cannot be the path of a file in the workspace.")
         above = [parent for parent in _parents(path) if parent in files]
         if above:

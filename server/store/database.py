@@ -27,14 +27,18 @@ class Cursor(Protocol):
 
 
 class Database(Protocol):
-    """A database that is open. Work runs outside the event loop, so it must not touch the loop's objects."""
+    """A database that is open. Work may run outside the event loop, so it must not touch the loop's objects."""
 
     async def read(self, work: Callable[[Cursor], T]) -> T:
         """Run `work` on a consistent view."""
 
-    async def write(self, work: Callable[[Cursor], T]) -> T:
+    async def write(
+        self, work: Callable[[Cursor], T], *, small: bool = False, done: Callable[[T], None] | None = None
+    ) -> T:
         """Run `work` in one transaction, durable when this returns. An exception of `work` rolls back and is raised.
 
+        small   a few rows: the database may choose the way that is fastest for them
+        done    called in the event loop with the result once it is durable, even when the caller has been cancelled
         Raises StoreError when the database is locked, full or broken.
         """
 

@@ -1,20 +1,20 @@
-"""Everything that is kept, as verbs on a few nouns. Written once over `Database`.
+"""Sessions, their logs and their sandboxes, as verbs on a few nouns. Written once over `Database`.
 
 Above: `sessions.log` (the only caller of `append`), `sessions.service`, `sessions.sandboxes`. Below: a `Database`.
-It knows rows and JSON, not what an event means.
+It knows rows and JSON, not what an event means; the status that it keeps for filters is read off the events' types.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from server.errors import Conflict, NotFound, StaleWriter, StoreError
-from server.events import NewEvent, StoredEvent
+from server.errors import Conflict, NotFound, StaleWriter
+from server.events import NewEvent, StoredEvent, status_after
 from server.ids import now
+from server.store.body import dump, encoded, storable
 from server.store.database import Cursor, Database, Row
 from server.store.migrate import migrate
 
@@ -38,6 +38,31 @@ class SessionRow:
     created_at: str
     updated_at: str
     archived_at: str | None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an update changes of a session's row, beside the event that tells of it. None leaves a field as it is."""
+
+    title: tuple[str | None] | None = None
+    """In a tuple, because no title is a title too."""
+    metadata: Mapping[str, str] | None = None
+    spec: Mapping[str, Any] | None = None
+    archived_at: str | None = None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which sessions a list shows; None and empty do not filter."""
+
+    archived: bool = False
+    """Archived ones too."""
+    agent_id: str | None = None
+    agent_version: int | None = None
+    statuses: Sequence[str] = ()
+    created: Mapping[str, str] = field(default_factory=dict)
+    """Bounds on `created_at` by gt, gte, lt, lte, as times are stored."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +79,10 @@ class SandboxRow:
 
 ALL = 1_000_000
 """Events: more than any session has."""
-_SESSION = "id, thread_id, title, spec, head, attention, fold, fold_seq, created_at, updated_at, archived_at"
+_SESSION = "id, thread_id, title, spec, head, attention, fold, fold_seq, created_at, updated_at, archived_at, metadata"
+_OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_STATUS = "CASE WHEN status = 'idle' AND attention = 1 THEN 'running' ELSE status END"
+"""What was sent to an idle session has begun its turn, though the engine has not said so yet."""
 
 
 def _session(row: Row) -> SessionRow:
@@ -62,6 +90,7 @@ def _session(row: Row) -> SessionRow:
     values[3] = json.loads(values[3])
     values[5] = bool(values[5])
     values[6] = json.loads(values[6]) if values[6] else None
+    values[11] = json.loads(values[11])
     return SessionRow(*values)
 
 
@@ -76,34 +105,6 @@ def _event(row: Row) -> StoredEvent:
         json.loads(public) if public else None,
         json.loads(private) if private else None,
     )
-
-
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-"""What databases refuse in text: NUL, and halves of surrogate pairs. One would wedge a session for ever."""
-
-
-def _storable(value: Any) -> Any:
-    """The value with U+FFFD in the place of every unstorable character."""
-    if isinstance(value, str):
-        return _UNSTORABLE.sub("\ufffd", value)
-    if isinstance(value, Mapping):
-        return {_storable(key): _storable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_storable(item) for item in value]
-    return value
-
-
-def _json(value: Mapping[str, Any] | None) -> str | None:
-    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _encoded(value: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, str | None]:
-    """The value as it will be read again, and its JSON."""
-    text = _json(value)
-    if text is None or not ("\\u0000" in text or _UNSTORABLE.search(text)):
-        return value, text
-    kept: Mapping[str, Any] = _storable(value)
-    return kept, _json(kept)
 
 
 class Store:
@@ -163,8 +164,11 @@ class Store:
         events: Sequence[NewEvent],
         files: Mapping[str, bytes],
         key: tuple[str, str] | None = None,
+        also: Callable[[Cursor, str], None] | None = None,
     ) -> str:
         """Store a session with its first events and staged files, all or nothing. Returns its id.
+
+        `also` writes what else belongs to it, given its id, in the same transaction.
 
         With a `key` (request key, digest of the request) that was used before, returns the id made then; raises
         Conflict when it was used for another request.
@@ -176,16 +180,20 @@ class Store:
                 if answer is not None:
                     return str(answer["session_id"])
             cursor.execute(
-                f"INSERT INTO sessions ({_SESSION}) VALUES (:id, :thread_id, :title, :spec, :head, :attention, NULL, 0,"
-                " :created_at, :created_at, NULL)",
+                f"INSERT INTO sessions ({_SESSION}, agent_id, agent_version, status) VALUES (:id, :thread_id, :title,"
+                " :spec, :head, :attention, NULL, 0, :created_at, :created_at, NULL, :metadata, :agent_id,"
+                " :agent_version, 'idle')",
                 {
                     "id": row.id,
                     "thread_id": row.thread_id,
-                    "title": _storable(row.title),
-                    "spec": _encoded(row.spec)[1],
+                    "title": storable(row.title),
+                    "spec": encoded(row.spec)[1],
                     "head": len(events),
                     "attention": int(row.attention),
                     "created_at": row.created_at,
+                    "metadata": encoded(row.metadata)[1],
+                    "agent_id": row.spec.get("agent", {}).get("id"),
+                    "agent_version": row.spec.get("agent", {}).get("version"),
                 },
             )
             _insert_events(cursor, row.id, 0, events)
@@ -194,11 +202,18 @@ class Store:
                     "INSERT INTO staged_files (session_id, path, content) VALUES (:id, :path, :content)",
                     {"id": row.id, "path": path, "content": content},
                 )
+            if also is not None:
+                also(cursor, row.id)
             if key is not None:
                 _remember(cursor, "create_session", key, {"session_id": row.id})
             return row.id
 
         return await self._database.write(work)
+
+    async def created_under(self, key: tuple[str, str]) -> str | None:
+        """The id of the session that was made under this key; None when none was. Conflict as above."""
+        answer = await self._database.read(lambda cursor: _asked_before(cursor, "create_session", key))
+        return str(answer["session_id"]) if answer else None
 
     async def session(self, session_id: str) -> SessionRow:
         """Raises NotFound."""
@@ -226,17 +241,21 @@ class Store:
             raise _unknown(session_id)
         return read
 
-    async def sessions(self, *, limit: int, before: tuple[str, str] | None, archived: bool) -> list[SessionRow]:
-        """Newest first; `before` is the (created_at, id) of the last one already seen."""
+    async def sessions(
+        self, chosen: Filter, *, limit: int, after: tuple[str, str] | None, order: str = "desc"
+    ) -> list[SessionRow]:
+        """By age, `order` asc or desc; `after` is the (created_at, id) of the last one already seen."""
+        where, params = _where(chosen)
+        if after is not None:
+            where.append(f"(created_at, id) {'>' if order == 'asc' else '<'} (:after_at, :after_id)")
+            params |= {"after_at": after[0], "after_id": after[1]}
+        direction = "ASC" if order == "asc" else "DESC"
 
         def work(cursor: Cursor) -> list[Row]:
-            where = "1 = 1" if archived else "archived_at IS NULL"
-            params: dict[str, Any] = {"limit": limit}
-            if before is not None:
-                where += " AND (created_at, id) < (:created_at, :id)"
-                params |= {"created_at": before[0], "id": before[1]}
             return cursor.all(
-                f"SELECT {_SESSION} FROM sessions WHERE {where} ORDER BY created_at DESC, id DESC LIMIT :limit", params
+                f"SELECT {_SESSION} FROM sessions WHERE {' AND '.join(where)}"
+                f" ORDER BY created_at {direction}, id {direction} LIMIT :limit",
+                {**params, "limit": limit},
             )
 
         return [_session(row) for row in await self._database.read(work)]
@@ -271,6 +290,8 @@ class Store:
         attention: bool | None = None,
         fold: Mapping[str, Any] | None = None,
         key: tuple[str, str] | None = None,
+        change: Change | None = None,
+        done: Callable[[list[StoredEvent]], None] | None = None,
     ) -> list[StoredEvent]:
         """Number and store events in one transaction; durable when this returns.
 
@@ -280,7 +301,9 @@ class Store:
         fold        the folded state as of the last of these events, to be kept as a cache
         key         (request key, digest): asked again, the events stored then are returned. Conflict when the key was
                     used for another request.
-        Raises NotFound when there is no such session.
+        change      what changes of the session's row with it
+        done        called once they are durable, whatever becomes of the caller
+        Raises NotFound when there is no such session; Conflict when it is archived, but for the engine, which finishes.
         """
 
         def work(cursor: Cursor) -> list[StoredEvent]:
@@ -289,20 +312,33 @@ class Store:
             if key is not None:
                 answer = _asked_before(cursor, session_id, key)
                 if answer is not None:
-                    return _events(cursor, session_id, int(answer["after"]), int(answer["count"]))
-            row = cursor.one("SELECT head FROM sessions WHERE id = :id", {"id": session_id})
+                    return _answered(cursor, session_id, answer)
+            row = cursor.one("SELECT head, archived_at FROM sessions WHERE id = :id", {"id": session_id})
             if row is None:
                 raise _unknown(session_id)
             head = int(row[0])
             if if_head is not None and head != if_head:
                 raise HeadMoved
+            if row[1] is not None and epoch is None:
+                raise closed(session_id)
             stored = _insert_events(cursor, session_id, head, events)
-            _touch(cursor, session_id, attention, fold, head + len(events))
+            _touch(cursor, session_id, attention, fold, head + len(events), status_after(events))
+            if change is not None:
+                _change(cursor, session_id, change)
             if key is not None:
                 _remember(cursor, session_id, key, {"after": head, "count": len(events)})
             return stored
 
-        return await self._database.write(work)
+        return await self._database.write(work, small=True, done=done)
+
+    async def appended_under(self, session_id: str, key: tuple[str, str]) -> list[StoredEvent] | None:
+        """What was appended under this key before; None when nothing was. Conflict as above."""
+
+        def work(cursor: Cursor) -> list[StoredEvent] | None:
+            answer = _asked_before(cursor, session_id, key)
+            return None if answer is None else _answered(cursor, session_id, answer)
+
+        return await self._database.read(work)
 
     async def events(self, session_id: str, after: int = 0, limit: int = ALL) -> list[StoredEvent]:
         """The events numbered above `after`, in order."""
@@ -379,73 +415,15 @@ class Store:
             lambda cursor: cursor.execute("DELETE FROM staged_files WHERE session_id = :id", {"id": session_id})
         )
 
-    # --- agents and environments -------------------------------------------------------------------------------------
-
-    async def save(self, table: str, body: Mapping[str, Any], digest: str) -> Mapping[str, Any]:
-        """Keep an agent or environment; an equal one (same digest) that is there already is returned instead."""
-        assert table in ("agents", "environments")
-
-        def work(cursor: Cursor) -> Mapping[str, Any]:
-            row = cursor.one(f"SELECT body FROM {table} WHERE digest = :digest", {"digest": digest})
-            if row is not None:  # saved anew: it is what its name stands for now
-                cursor.execute(
-                    f"UPDATE {table} SET created_at = :now WHERE digest = :digest", {"digest": digest, "now": now()}
-                )
-                return _load(row)
-            columns = "id, name, digest, body, created_at" + (", version" if table == "agents" else "")
-            values = ":id, :name, :digest, :body, :now" + (", 1" if table == "agents" else "")
-            cursor.execute(
-                f"INSERT INTO {table} ({columns}) VALUES ({values})",
-                {
-                    "id": body["id"],
-                    "name": _storable(body["name"]),
-                    "digest": digest,
-                    "body": _encoded(body)[1],
-                    "now": now(),
-                },
-            )
-            return body
-
-        return await self._database.write(work)
-
-    async def find(self, table: str, name_or_id: str) -> Mapping[str, Any] | None:
-        """The newest agent or environment with this id or name."""
-        assert table in ("agents", "environments")
-
-        def work(cursor: Cursor) -> Row | None:
-            return cursor.one(
-                f"SELECT body FROM {table} WHERE id = :key OR name = :key ORDER BY created_at DESC LIMIT 1",
-                {"key": name_or_id},
-            )
-
-        row = await self._database.read(work)
-        return _load(row) if row else None
-
-    async def names(self, table: str) -> list[str]:
-        """The names in use, for error messages; at most 20."""
-        assert table in ("agents", "environments")
-
-        def work(cursor: Cursor) -> list[Row]:
-            return cursor.all(f"SELECT DISTINCT name FROM {table} ORDER BY name LIMIT 20")
-
-        return [str(row[0]) for row in await self._database.read(work)]
-
 
 def _unknown(session_id: str) -> NotFound:
     return NotFound(f"No session {session_id!r}. list_sessions (`skiff sessions list`) shows which there are.")
 
 
-def _load(row: Row) -> Mapping[str, Any]:
-    body = json.loads(row[0])
-    if not isinstance(body, dict):
-        raise StoreError("A stored object is not a mapping; the database was changed by another program.")
-    return body
-
-
 def _insert_events(cursor: Cursor, session_id: str, head: int, events: Sequence[NewEvent]) -> list[StoredEvent]:
     stored = []
     for seq, event in enumerate(events, head + 1):
-        (public, public_json), (private, private_json) = _encoded(event.public), _encoded(event.private)
+        (public, public_json), (private, private_json) = encoded(event.public), encoded(event.private)
         cursor.execute(
             "INSERT INTO events (session_id, seq, id, thread_id, type, public, private)"
             " VALUES (:session_id, :seq, :id, :thread_id, :type, :public, :private)",
@@ -463,14 +441,59 @@ def _insert_events(cursor: Cursor, session_id: str, head: int, events: Sequence[
     return stored
 
 
-def _touch(cursor: Cursor, session_id: str, attention: bool | None, fold: Mapping[str, Any] | None, head: int) -> None:
+def _where(chosen: Filter) -> tuple[list[str], dict[str, Any]]:
+    """The conditions of a filter, and what they compare with."""
+    where, params = ["1 = 1" if chosen.archived else "archived_at IS NULL"], dict[str, Any]()
+    for name in ("agent_id", "agent_version"):
+        if (value := getattr(chosen, name)) is not None:
+            where.append(f"{name} = :{name}")
+            params[name] = value
+    for side, bound in chosen.created.items():
+        where.append(f"created_at {_OPERATORS[side]} :{side}")
+        params[side] = bound
+    if chosen.statuses:
+        wanted = {f"status_{n}": status for n, status in enumerate(chosen.statuses)}
+        where.append(f"{_STATUS} IN ({', '.join(f':{name}' for name in wanted)})")
+        params |= wanted
+    return where, params
+
+
+def closed(session_id: str) -> Conflict:
+    """The refusal of whatever would change an archived session."""
+    return Conflict(f"Session {session_id} is archived: it can be read, but takes nothing new. Create another.")
+
+
+def _change(cursor: Cursor, session_id: str, change: Change) -> None:
+    values = {
+        "title": storable(change.title[0]) if change.title else None,
+        "metadata": encoded(change.metadata)[1],
+        "spec": encoded(change.spec)[1],
+        "archived_at": change.archived_at,
+    }
+    changed = [name for name, value in values.items() if value is not None or (name == "title" and change.title)]
+    if changed:
+        assignments = ", ".join(f"{name} = :{name}" for name in changed)
+        cursor.execute(f"UPDATE sessions SET {assignments} WHERE id = :id", {**values, "id": session_id})
+
+
+def _touch(
+    cursor: Cursor,
+    session_id: str,
+    attention: bool | None,
+    fold: Mapping[str, Any] | None,
+    head: int,
+    status: str | None,
+) -> None:
     parts, params = ["head = :head", "updated_at = :now"], {"head": head, "now": now(), "id": session_id}
+    if status is not None:
+        parts.append("status = :status")
+        params["status"] = status
     if attention is not None:
         parts.append("attention = :attention")
         params["attention"] = int(attention)
     if fold is not None:
         parts += ["fold = :fold", "fold_seq = :head"]
-        params["fold"] = _encoded(fold)[1]
+        params["fold"] = encoded(fold)[1]
     cursor.execute(f"UPDATE sessions SET {', '.join(parts)} WHERE id = :id", params)
 
 
@@ -501,9 +524,13 @@ def _asked_before(cursor: Cursor, scope: str, key: tuple[str, str]) -> Mapping[s
     return answer
 
 
+def _answered(cursor: Cursor, session_id: str, answer: Mapping[str, Any]) -> list[StoredEvent]:
+    return _events(cursor, session_id, int(answer["after"]), int(answer["count"]))
+
+
 def _remember(cursor: Cursor, scope: str, key: tuple[str, str], answer: Mapping[str, Any]) -> None:
     cursor.execute(
         "INSERT INTO request_keys (scope, key, digest, answer, created_at)"
         " VALUES (:scope, :key, :digest, :answer, :now)",
-        {"scope": scope, "key": key[0], "digest": key[1], "answer": _json(answer), "now": now()},
+        {"scope": scope, "key": key[0], "digest": key[1], "answer": dump(answer), "now": now()},
     )

@@ -6,15 +6,15 @@ import asyncio
 import io
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sandbox.errors import SandboxGone, SpecRefused
-from sandbox.protocol import NetworkPolicy, SandboxBackend, SandboxRef, SandboxSpec
-from sandbox.wire import Bash, Edit, Fetch, Glob, Grep, List_, Put, Read, Write
+from sandbox.errors import SandboxGone, SandboxUnavailable, SpecRefused
+from sandbox.protocol import NetworkPolicy, Sandbox, SandboxBackend, SandboxRef, SandboxSpec
+from sandbox.wire import Bash, Edit, Fetch, Glob, Grep, List_, Outputs, Put, Read, Remove, Write
 from tests.support.sandboxes import BACKENDS, SMALL, Story, bash, fresh_slot, op, run_on, says
 
 Play = Callable[..., None]
@@ -229,6 +229,115 @@ def test_a_paused_sandbox_goes_on_with_the_next_call(play: Play) -> None:
     play(story)
 
 
+# --- files given and handed out --------------------------------------------------------------------------------------
+
+
+async def _portions(content: bytes) -> AsyncIterator[bytes]:
+    size = max(1000, len(content) // 10)
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+async def _place(sandbox: Sandbox, path: str, content: bytes) -> None:
+    await sandbox.place(path, len(content), _portions(content))
+
+
+def test_a_file_that_was_placed_is_there_whole_and_the_agent_can_only_read_it(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        await _place(sandbox, "data/in put.bin", bytes(range(256)) * 40)
+        await _place(sandbox, "empty", b"")
+        there = "/mnt/session/uploads"
+        assert await says(sandbox, f"wc -c < '{there}/data/in put.bin'; wc -c < {there}/empty") == "10240\n0"
+        for attempt in (
+            f"echo x >> '{there}/data/in put.bin'",
+            f"rm -f '{there}/data/in put.bin'",
+            f"mv {there}/data {there}/moved",
+            f"mv {there} /mnt/session/moved",
+            f"chmod u+w {there}/empty",
+            f"touch {there}/new",
+            "rmdir /mnt/session/outputs",
+            "mv /mnt/session/outputs /mnt/session/other",
+            "touch /mnt/session/new",
+        ):
+            assert (await bash(sandbox, attempt)).meta["exit_code"] != 0, attempt
+        assert await says(sandbox, f"ls {there} {there}/data") == f"{there}:\ndata\nempty\n\n{there}/data:\nin put.bin"
+
+    play(story)
+
+
+def test_what_was_placed_survives_stop_and_start_and_more_can_come_and_go(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        await _place(sandbox, "a", b"first")
+        await bash(sandbox, "echo out > /mnt/session/outputs/kept")
+        await sandbox.stop()
+        again = await backend.attach(sandbox.ref, SMALL)
+        assert await says(again, "cat /mnt/session/uploads/a /mnt/session/outputs/kept") == "firstout"
+        await _place(again, "a", b"second")
+        await _place(again, "b/c", b"late")
+        assert await says(again, "cat /mnt/session/uploads/a /mnt/session/uploads/b/c") == "secondlate"
+        await again.unplace("a")
+        await again.unplace("a")
+        assert await says(again, "ls /mnt/session/uploads") == "b"
+
+    play(story)
+
+
+def test_a_file_that_comes_shorter_than_it_said_is_refused(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        with pytest.raises(SandboxUnavailable):
+            await sandbox.place("short", 10, _portions(b"12345"))
+        assert await says(sandbox, "echo usable") == "usable"
+
+    play(story)
+
+
+def test_outputs_are_listed_fetched_and_deleted_by_the_host(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        assert (await sandbox.call(op(Outputs()))).body == b"[]"
+        await bash(sandbox, "cd /mnt/session/outputs && mkdir -p a/b && echo one > a/b/f && printf two > g")
+        listed = json.loads((await sandbox.call(op(Outputs()))).body)
+        assert [(entry["path"], entry["size"]) for entry in listed] == [("a/b/f", 4), ("g", 3)]
+        assert (await sandbox.call(op(Fetch("/mnt/session/outputs/a/b/f", 1, 2)))).body == b"ne"
+        assert (await sandbox.call(op(Remove("a/b/f")))).ok and (await sandbox.call(op(Remove("a/b/f")))).ok
+        assert not (await sandbox.call(op(Remove("a/b")))).ok
+        assert await says(sandbox, "find /mnt/session/outputs -type f") == "/mnt/session/outputs/g"
+
+    play(story)
+
+
+def test_links_among_the_outputs_lead_the_host_nowhere(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        await bash(
+            sandbox, "cd /mnt/session/outputs && ln -s /etc e && ln -s /etc/passwd p && ln -s ../../.. up && touch f"
+        )
+        await bash(sandbox, "mkfifo /mnt/session/outputs/fifo")
+        listed = json.loads((await sandbox.call(op(Outputs()))).body)
+        assert [entry["path"] for entry in listed] == ["f"]
+        for path in ("e/passwd", "p", "up/etc/passwd", "../uploads/x", "../../../etc/passwd", "fifo"):
+            assert not (await sandbox.call(op(Fetch(f"/mnt/session/outputs/{path}")))).ok, path
+        for path in ("e/passwd", "../uploads/x", "/etc/passwd", "..", ""):
+            assert not (await sandbox.call(op(Remove(path)))).ok, path
+        assert (await sandbox.call(op(Remove("p")))).ok and await says(sandbox, "head -c 4 /etc/passwd") == "root"
+
+    play(story)
+
+
+def test_outputs_count_towards_the_disk_bound_and_what_was_placed_does_not(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        await _place(sandbox, "big", bytes(70 << 20))
+        assert "disk_exceeded" not in (await bash(sandbox, "sleep 1.1; wc -c < /mnt/session/uploads/big")).meta
+        fill = "i=0; while head -c 4M /dev/zero > /mnt/session/outputs/$i; do i=$((i+1)); read -t 0.3 <> <(:); done"
+        assert (await bash(sandbox, fill, timeout_ms=25_000)).meta.get("disk_exceeded") is True
+
+    play(story)
+
+
 # --- the walls -------------------------------------------------------------------------------------------------------
 
 
@@ -272,7 +381,7 @@ def test_only_the_workspace_and_tmp_can_be_written(play: Play) -> None:
         sandbox = await backend.create(SMALL, fresh_slot())
         for place in ("/x", "/usr/x", "/etc/x", "/opt/skiff/x", "/opt/skiff/sandbox/wire.py"):
             assert (await bash(sandbox, f"echo x >> {place}")).meta["exit_code"] != 0, place
-        for place in ("/workspace/x", "/tmp/x"):
+        for place in ("/workspace/x", "/tmp/x", "/mnt/session/outputs/x"):
             assert (await bash(sandbox, f"echo x >> {place}")).meta["exit_code"] == 0, place
 
     play(story)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sandbox.docker.labels import object_name, spec_hash
+from sandbox.docker.labels import object_name, session_volume, spec_hash
 from sandbox.docker.options import Placement, create_options
 from sandbox.errors import SpecRefused
 from sandbox.protocol import NetworkPolicy, SandboxSpec
@@ -53,7 +53,13 @@ def test_every_hardening_is_asked_for() -> None:
                     "Source": object_name("inst-1", "sesn_1"),
                     "Target": "/workspace",
                     "VolumeOptions": {"Labels": volume},
-                }
+                },
+                {
+                    "Type": "volume",
+                    "Source": session_volume("inst-1", "sesn_1"),
+                    "Target": "/mnt/session",
+                    "VolumeOptions": {"Labels": volume},
+                },
             ],
             "Memory": 512 << 20,
             "MemorySwap": 512 << 20,

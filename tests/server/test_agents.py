@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from server.catalog import agents
 from server.errors import InvalidRequest, NotSupported
-from server.sessions import agents
 from server.tools import toolset
 
 FILES = ["read", "write", "edit", "glob", "grep"]
@@ -72,9 +72,17 @@ def test_web_tools_that_are_only_a_default_are_on_where_there_are_some() -> None
         assert tools(asked, web=True) == [*IN_SANDBOX, "web_fetch", "web_search"]
 
 
-def test_a_disabled_tool_reads_back_as_disabled() -> None:
+def test_named_tools_read_back_as_a_toolset_that_is_off_but_for_them() -> None:
     (read_back,) = resolve(tools=["bash"])["tools"]
-    assert {config["name"]: config["enabled"] for config in read_back["configs"]}["web_search"] is False
+    assert read_back["default_config"]["enabled"] is False
+    assert [(config["name"], config["enabled"]) for config in read_back["configs"]] == [("bash", True)]
+
+
+def test_names_and_the_clients_own_tools_go_together() -> None:
+    own = {"type": "custom", "name": "ask", "description": "Asks.", "input_schema": {"type": "object"}}
+    agent = resolve(tools=["bash", own])
+    assert toolset.enabled(agent["tools"]) == ["bash"]
+    assert toolset.custom(agent["tools"]) == [own]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +104,8 @@ def test_a_model_by_name_or_as_an_object(model: Any, effort: str) -> None:
 
 
 TOOLSET = "agent_toolset_20260401"
-POLICY = {"permission_policy": {"type": "always_ask"}}
+ASK = {"permission_policy": {"type": "always_ask"}}
+AUTO = {"permission_policy": {"type": "auto"}}
 
 
 @pytest.mark.parametrize(
@@ -108,13 +117,10 @@ POLICY = {"permission_policy": {"type": "always_ask"}}
         ({"callable_agents": ["x"]}, "agent.callable_agents"),
         ({"model": {"id": "m", "speed": "fast"}}, "speed"),
         ({"model": {"id": "m", "inference_geo": "us"}}, "inference_geo"),
-        ({"tools": [{"type": "custom", "name": "x"}]}, "custom"),
-        ({"tools": [{"type": "mcp_toolset"}]}, "mcp_toolset"),
-        ({"tools": [{"type": TOOLSET, "default_config": POLICY}]}, "always_ask"),
-        ({"tools": [{"type": TOOLSET, "configs": [{"name": "bash", **POLICY}]}]}, "always_ask"),
-        ({"tools": [{"type": TOOLSET, "configs": [{"name": "web_search", "max_uses": 3}]}]}, "web_search.max_uses"),
-        ({"tools": [{"type": TOOLSET, "default_config": {"sandbox": 1}}]}, "default_config.sandbox"),
-        ({"tools": [{"type": TOOLSET, "surprise": 1}]}, "toolset.surprise"),
+        ({"tools": [{"type": TOOLSET, "default_config": AUTO}]}, "default_config.permission_policy: .*`auto`"),
+        ({"tools": [{"type": TOOLSET, "configs": [{"name": "bash", **AUTO}]}]}, "configs.0.permission_policy"),
+        ({"tools": [{"type": TOOLSET, "configs": [{"name": "web_search", "enabled": True, **ASK}]}]}, "always_ask"),
+        ({"tools": [{"type": TOOLSET, "configs": [{"name": "web_fetch", "url_sources": {}}]}]}, "url_sources"),
     ],
 )
 def test_what_is_understood_but_not_there_yet_is_refused_by_name(asked: dict[str, Any], named: str) -> None:
@@ -146,8 +152,13 @@ def test_what_is_understood_but_not_there_yet_is_refused_by_name(asked: dict[str
         ({"tools": [{"type": TOOLSET, "configs": [{"name": "nope"}]}]}, "'nope'"),
         ({"tools": [{"type": TOOLSET, "configs": [{"name": "bash", "type": "read"}]}]}, "'bash'"),
         ({"tools": [{"type": TOOLSET, "configs": [{"name": "bash"}, {"name": "bash"}]}]}, "twice"),
+        ({"tools": [{"type": TOOLSET, "configs": [{"name": "web_search", "max_uses": 3}]}]}, "configs.0.max_uses"),
+        ({"tools": [{"type": TOOLSET, "default_config": {"sandbox": 1}}]}, "default_config.sandbox"),
+        ({"tools": [{"type": TOOLSET, "surprise": 1}]}, "agent.tools.0.surprise"),
+        ({"tools": ["bash", {"type": TOOLSET}]}, "not both"),
+        ({"tools": [{"type": "mcp_toolset"}]}, "mcp_server_name"),
         ({"tools": [{"type": TOOLSET, "configs": ["bash"]}]}, "configs"),
-        ({"tools": [{"type": TOOLSET, "configs": [{"name": "bash", "enabled": "false"}]}]}, "bash.enabled"),
+        ({"tools": [{"type": TOOLSET, "configs": [{"name": "bash", "enabled": "false"}]}]}, "configs.0.enabled"),
         ({"tools": [{"type": TOOLSET, "default_config": {"enabled": "no"}}]}, "default_config.enabled"),
         ({"tools": [{"type": TOOLSET, "default_config": [1]}]}, "default_config"),
     ],

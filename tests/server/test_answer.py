@@ -11,7 +11,14 @@ from tests.support.factories import THREAD, call, check_event, response, say
 
 
 def read(found: ModelResponse, cost: Decimal | None = None) -> Answer:
-    return read_answer(THREAD, "sevt_start", found, enabled={"bash"}, event_id=lambda n: f"sevt_{n}", cost=cost)
+    return read_answer(
+        THREAD,
+        "sevt_start",
+        found,
+        permission=lambda name: "allow" if name == "bash" else "deny",
+        event_id=lambda n: f"sevt_{n}",
+        cost=cost,
+    )
 
 
 def shapes(answer: Answer) -> list[str]:

@@ -12,7 +12,9 @@ from server.sessions.decide import (
     CloseRequest,
     Interrupt,
     Limits,
+    Park,
     Rest,
+    Resume,
     RunTools,
     Stop,
     Work,
@@ -25,7 +27,10 @@ LIMITS = Limits(retries=2, requests_per_turn=5)
 MESSAGE = QueuedInput("m", "user.message", 1)
 STOP = QueuedInput("i", "user.interrupt", 2)
 CALL = OpenCall("c", "bash", {}, True)
+ASKS = OpenCall("a", "bash", {}, True, awaits="confirmation")
+OUTSIDE = OpenCall("o", "lookup", {}, True, awaits="result")
 RUNNING = SessionState(status="running")
+PARKED = SessionState(calls=(ASKS, OUTSIDE), stop_reason={"type": "requires_action", "event_ids": ["a", "o"]})
 
 ROWS: dict[str, tuple[SessionState, Work]] = {
     "nothing was ever said": (SessionState(), Rest()),
@@ -56,6 +61,14 @@ ROWS: dict[str, tuple[SessionState, Work]] = {
     "too many requests, but its last calls are answered": (
         replace(RUNNING, calls=(CALL,), turn_requests=5), RunTools((CALL,)),
     ),
+    "what nobody is asked about runs first": (replace(RUNNING, calls=(ASKS, CALL, OUTSIDE)), RunTools((CALL,))),
+    "then the turn is parked": (replace(RUNNING, calls=(ASKS, OUTSIDE)), Park(("a", "o"))),
+    "parked, and nobody has answered": (PARKED, Rest()),
+    "parked, and a message came meanwhile": (replace(PARKED, queue=(MESSAGE,)), Rest()),
+    "some are answered: the rest is said again": (replace(PARKED, calls=(CALL, OUTSIDE)), Park(("o",))),
+    "all are answered": (replace(PARKED, calls=(CALL,)), Resume()),
+    "all are answered, and none is left to run": (replace(PARKED, calls=(), owed=True), AskModel((), 0)),
+    "an interrupt of a parked turn": (replace(PARKED, queue=(STOP,)), Interrupt(("i",))),
     "terminated, whatever waits": (SessionState(status="terminated", queue=(MESSAGE,), calls=(CALL,)), Rest()),
 }  # fmt: skip
 

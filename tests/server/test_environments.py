@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from server.catalog import environments
+from server.catalog.environments import Bounds
 from server.errors import InvalidRequest, NotSupported
-from server.sessions import environments
-from server.sessions.environments import Bounds
 
 BOUNDS = Bounds(images=("python:3",), max_cpus=2, max_memory_mb=4096, cpus=1, memory_mb=1024, disk_mb=2048, pids=512)
 
@@ -78,7 +78,7 @@ def test_what_is_not_there_yet_is_refused_by_name(asked: dict[str, Any], named: 
         ({"allowed_hosts": [5]}, "allowed_hosts"),
         ({"allowed_hosts": ["https://a.org"]}, "allowed_hosts"),
         ({"allowed_hosts": ["a.org:443"]}, "allowed_hosts"),
-        ({"image": "evil"}, "operator's list"),
+        ({"image": "evil"}, "neither ready-made nor on the operator"),
         ({"cpu": 3}, "environment.cpu must be a number of at least 0.1 and at most 2"),
         ({"cpu": 1e-9}, "environment.cpu"),
         ({"cpu": True}, "environment.cpu"),

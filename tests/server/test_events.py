@@ -48,8 +48,16 @@ MADE: dict[str, Sequence[NewEvent]] = {
     "failed": [events.model_request_end(THREAD, "sevt_1", wire_usage(ModelUsage(1, 2, 3, 4, 5)), is_error=True)],
     "said": [events.agent_message(THREAD, "hello"), events.agent_message(THREAD, "hello", "sevt_given")],
     "thought": [events.agent_thinking(THREAD), events.agent_thinking(THREAD, "sevt_given")],
-    "called": [events.tool_use(THREAD, "bash", {"command": "ls"}, allowed=True, private={"note": "x"})],
-    "not offered": [events.tool_use(THREAD, "nothing", {}, allowed=False)],
+    "called": [events.tool_use(THREAD, "bash", {"command": "ls"}, permission="allow", private={"note": "x"})],
+    "asked about": [events.tool_use(THREAD, "bash", {"command": "ls"}, permission="ask")],
+    "a client's tool": [events.custom_tool_use(THREAD, "lookup", {"key": "x"}, private={"note": "x"})],
+    "allowed": [events.tool_confirmation(THREAD, "sevt_1", allow=True)],
+    "denied": [events.tool_confirmation(THREAD, "sevt_1", allow=False, deny_message="Not today.")],
+    "a client's result": [
+        events.custom_tool_result(THREAD, "sevt_1", [events.text("x")], is_error=False, given=[events.text("y")])
+    ],
+    "parked": events.turn_ended(THREAD, "agent", {"type": "requires_action", "event_ids": ["sevt_1"]}, USAGE),
+    "not offered": [events.tool_use(THREAD, "nothing", {}, permission="deny")],
     "result": [events.tool_result(THREAD, "sevt_1", [events.text("x")], is_error=False)],
     "error result": [events.tool_result(THREAD, "sevt_1", [events.text("x")], is_error=True)],
     "picture": [events.tool_result(THREAD, "sevt_1", [IMAGE, PDF], is_error=False)],
@@ -92,7 +100,7 @@ def test_private_facts_have_no_public_part(event: NewEvent) -> None:
 
 
 def test_what_only_the_engine_reads_is_in_no_public_part() -> None:
-    made = events.tool_use(THREAD, "bash", {}, allowed=True, private={"note": "secret"})
+    made = events.tool_use(THREAD, "bash", {}, permission="allow", private={"note": "secret"})
     assert "secret" not in str(made.public)
 
 

@@ -30,7 +30,7 @@ PNG = base64.b64decode(
 )
 TOOLS = {
     "create_session", "send_message", "wait", "get_session", "list_sessions", "read_workspace", "write_workspace",
-    "read_transcript", "interrupt", "delete_session",
+    "read_transcript", "interrupt", "delete_session", "respond",
 }  # fmt: skip
 Story = Callable[[Client, App], Coroutine[Any, Any, None]]
 

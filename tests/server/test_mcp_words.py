@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mcp.server.mcpserver.exceptions import ToolError
 
-from server.doors.http import host_headers, is_loopback
+from server.doors.hosts import host_headers, is_loopback
 from server.doors.mcp import brevity, progress
 from server.doors.mcp.tools.transcript import page, portion
 from server.doors.mcp.tools.workspace import decoded, file, folder

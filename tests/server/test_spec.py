@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from server.catalog import agents, environments
 from server.errors import InvalidRequest, NotSupported
 from server.providers.scripted.validation import refusal
-from server.sessions import agents, environments
 from server.sessions.spec import freeze, thaw
 from tests.server.test_environments import BOUNDS
 

@@ -213,3 +213,58 @@ TestLife = Life.TestCase
 TestLife.settings = settings(
     max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+# --- calls that somebody outside answers ------------------------------------------------------------------------------
+
+
+def parked() -> tuple[LogBuilder, str, str]:
+    """A turn that stands still: one call asks, one is the client's own. Their ids."""
+    log = LogBuilder()
+    start = log.ask(log.message("hi"), turn=True)
+    found = log.answer(
+        start, call("toolu_1", "bash"), call("toolu_2", "lookup"), stop="tool_use", asks=["bash"], custom=["lookup"]
+    )
+    asks, outside = (known.id for known in found.calls)
+    reason = {"type": "requires_action", "event_ids": [asks, outside]}
+    log.add(events.turn_ended(THREAD, "agent", reason, {}))
+    return log, asks, outside
+
+
+def test_a_parked_turn_is_idle_with_open_calls_and_goes_on_as_the_same_turn() -> None:
+    log, asks, outside = parked()
+    state = fold(SessionState(), log.events)
+    assert (state.status, state.parked, state.awaited) == ("idle", True, (asks, outside))
+    log.add(events.tool_confirmation(THREAD, asks, allow=True))
+    log.add(events.custom_tool_result(THREAD, outside, [events.text("42")], is_error=False))
+    state = fold(SessionState(), log.events)
+    assert (state.awaited, state.owed, [known.note for known in state.calls]) == ((), True, [None])
+    log.add(events.turn_started(THREAD, "agent"))
+    state = fold(SessionState(), log.events)
+    assert (state.status, state.turns, state.turn_requests, state.stop_reason) == ("running", 1, 1, None)
+    log.result(asks)
+    assert fold(SessionState(), log.events).calls == ()
+
+
+def test_a_denied_call_is_answered_in_words_without_being_run() -> None:
+    log, asks, _ = parked()
+    log.add(events.tool_confirmation(THREAD, asks, allow=False, deny_message="Ask me tomorrow."))
+    denied = fold(SessionState(), log.events).calls[0]
+    assert denied.awaits is None
+    assert denied.note == "Permission to use bash has been denied. Ask me tomorrow."
+
+
+def test_a_second_answer_and_one_that_nobody_waits_for_change_nothing() -> None:
+    log, asks, outside = parked()
+    log.add(events.tool_confirmation(THREAD, asks, allow=False))
+    once = fold(SessionState(), log.events)
+    log.add(events.tool_confirmation(THREAD, asks, allow=True))
+    log.add(events.tool_confirmation(THREAD, outside, allow=True))
+    log.add(events.custom_tool_result(THREAD, asks, [], is_error=False))
+    assert fold(once, log.events).calls == once.calls
+
+
+def test_a_parked_turn_survives_the_cache() -> None:
+    log, *_ = parked()
+    state = fold(SessionState(), log.events)
+    assert load(json.loads(json.dumps(dump(state)))) == state

@@ -15,7 +15,7 @@ from server.errors import Conflict, NotFound, StaleWriter, StoreError
 from server.store.database import Cursor
 from server.store.migrate import migrate, statements
 from server.store.sqlite import SqliteDatabase
-from server.store.store import HeadMoved, SandboxRow, Store
+from server.store.store import Filter, HeadMoved, SandboxRow, Store
 from tests.support.factories import SESSION, THREAD, open_store, session_row
 
 Work = Callable[[Store], Awaitable[Any]]
@@ -152,24 +152,9 @@ def test_sessions_are_listed_newest_first_in_pages(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
         for name in ("sesn_2", "sesn_3"):
             await store.create_session(session_row(name, created_at="2026-01-02T00:00:00.000000Z"), [], {})
-        first = await store.sessions(limit=2, before=None, archived=False)
-        rest = await store.sessions(limit=2, before=(first[-1].created_at, first[-1].id), archived=False)
+        first = await store.sessions(Filter(), limit=2, after=None)
+        rest = await store.sessions(Filter(), limit=2, after=(first[-1].created_at, first[-1].id))
         assert [row.id for row in (*first, *rest)] == ["sesn_3", "sesn_2", SESSION]
-
-    on_store(tmp_path, work)
-
-
-def test_equal_agents_are_one_and_the_newest_of_a_name_is_found(tmp_path: Path) -> None:
-    async def work(store: Store) -> None:
-        first = {"id": "agent_1", "name": "a", "created_at": "1"}
-        assert await store.save("agents", first, "d1") == first
-        assert await store.save("agents", {**first, "id": "agent_2"}, "d1") == first
-        second = {**first, "id": "agent_3", "x": 1}
-        await store.save("agents", second, "d2")
-        assert await store.find("agents", "a") == second
-        assert await store.find("agents", "agent_1") == first
-        assert await store.find("agents", "nobody") is None
-        assert await store.names("agents") == ["a"]
 
     on_store(tmp_path, work)
 

@@ -112,3 +112,28 @@ def test_a_paused_server_tool_is_gone_on_with_before_anything_else_is_delivered(
     session.append(events.user_message(THREAD, [events.text("meanwhile")]))
     session.begin_request()
     assert session.transcript.messages()[-1]["role"] == "assistant"
+
+
+def test_the_model_hears_of_a_clients_tool_and_of_a_denial_in_the_order_of_its_calls() -> None:
+    log = LogBuilder()
+    start = log.ask(log.message("hi"), turn=True)
+    found = log.answer(
+        start, call("toolu_1", "bash"), call("toolu_2", "lookup"), stop="tool_use", asks=["bash"], custom=["lookup"]
+    )
+    asks, outside = (known.id for known in found.calls)
+    shown, given = [{"type": "image", "source": {"type": "file", "file_id": "file_1"}}], [events.text("the file")]
+    log.add(events.custom_tool_result(THREAD, outside, shown, is_error=False, given=given))
+    log.add(events.custom_tool_result(THREAD, outside, [events.text("again")], is_error=False))
+    log.result(asks, "Permission to use bash has been denied.", is_error=True)
+    first, second = Transcript(log.events).messages()[-1]["content"]
+    assert (first["tool_use_id"], first["is_error"]) == ("toolu_1", True)
+    assert (second["tool_use_id"], second["content"], second.get("is_error")) == ("toolu_2", given, None)
+
+
+def test_a_message_that_names_a_file_reaches_the_model_with_the_file() -> None:
+    log = LogBuilder()
+    message = events.user_message(THREAD, [{"type": "image"}], [events.text("what the file holds")])
+    log.add(message)
+    log.ask(message.id, turn=True)
+    (only,) = Transcript(log.events).messages()
+    assert only["content"][0]["text"] == "what the file holds"

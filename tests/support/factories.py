@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter
 
 from server import events
 from server.app import App, running
-from server.events import NewEvent, StoredEvent
+from server.events import NewEvent, Permission, StoredEvent
 from server.ids import new_id
 from server.providers import Block, ModelResponse, ModelUsage
 from server.sessions.answer import Answer, read_answer
@@ -101,10 +101,23 @@ class LogBuilder:
         return start.id
 
     def answer(
-        self, start_id: str, *content: Block, stop: str = "end_turn", enabled: Iterable[str] = ("bash",)
+        self,
+        start_id: str,
+        *content: Block,
+        stop: str = "end_turn",
+        enabled: Iterable[str] = ("bash",),
+        asks: Iterable[str] = (),
+        custom: Iterable[str] = (),
     ) -> Answer:
+        permissions = {**dict.fromkeys(enabled, "allow"), **dict.fromkeys(asks, "ask")}
         found = read_answer(
-            THREAD, start_id, response(*content, stop=stop), enabled=set(enabled), event_id=fresh_id, cost=None
+            THREAD,
+            start_id,
+            response(*content, stop=stop),
+            permission=lambda name: cast(Permission, permissions.get(name, "deny")),
+            custom=set(custom),
+            event_id=fresh_id,
+            cost=None,
         )
         self.add(found.events)
         return found

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FRAME = 3_000
 """Bytes of a session's result beside its reply: at most half of it the title and the error, which are bounded."""
+PENDING_FRAME = 300
+"""Bytes of a call that waits for an answer, beside its input."""
 BRIEF_FRAME = 800
 """The same where several sessions share the budget, and each says less of what to do next."""
 LEAST = 150
@@ -27,7 +29,8 @@ LEAST = 150
 
 async def session(service: Service, view: SessionView, budget: int) -> results.SessionResult:
     """The session in full, at most `budget` bytes."""
-    room = max(LEAST, budget - FRAME)
+    waiting = sum(weight(call.input) + PENDING_FRAME for call in results.pending(view))
+    room = max(LEAST, budget - FRAME - waiting)
     reply = view.state.reply
     number = await _reply_number(service, view) if reply is not None and weight(reply) > room else None
     return results.session(view, room, number)

@@ -48,7 +48,7 @@ def activity(state: SessionState) -> str:
 
 def _queued(state: SessionState) -> bool:
     """Whether a turn is about to start."""
-    return state.status == "idle" and bool(state.queue)
+    return state.status == "idle" and bool(state.queue) and not state.parked
 
 
 def pause(since_last: float | None, news: bool) -> float:

@@ -5,6 +5,7 @@ Above: `tools`, `turns`. Below: views of the service. Pure.
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from server.sessions.state import SessionState
     from server.sessions.workspace import File, Folder
 
+MAX_PENDING = 20
+"""Calls shown as waiting: more than any model makes in one answer; the rest shows once these are answered."""
+MAX_PENDING_INPUT = 8_000
+"""Bytes of their inputs together: enough to judge a command by."""
 MAX_ERROR = 1_000
 """Bytes of an error: providers' messages are a sentence or two, but some quote the request."""
 
@@ -48,6 +53,15 @@ class SessionSummary(BaseModel):
     created_at: str
 
 
+class PendingCall(BaseModel):
+    """A call of the agent's that waits for an answer."""
+
+    call_id: str
+    needs: Literal["approval", "result"] = Field(description="approval: allow or deny it; result: run it yourself")
+    tool: str
+    input: str = Field(description="Its input, as JSON; a long one is shortened")
+
+
 class SessionResult(BaseModel):
     """A session: how it stands, what it answered, and what to call next."""
 
@@ -56,8 +70,10 @@ class SessionResult(BaseModel):
     model: str = Field(description="The model that the agent runs on")
     status: Status = Field(description="running: work goes on; idle: it waits for a message; the others say themselves")
     stop_reason: str | None = Field(
-        description="Why the last turn ended: end_turn, interrupted, max_tokens, retries_exhausted, refusal"
+        description="Why the last turn ended: end_turn, interrupted, max_tokens, retries_exhausted, refusal; or"
+        " requires_action, when it waits for `respond`"
     )
+    pending: list[PendingCall] = Field(default=[], description="The calls that wait for `respond`")
     reply: str | None = Field(description="The agent's latest message in its latest turn")
     error: str | None = Field(description="What went wrong, when the model could not be asked")
     activity: str = Field(description="What the agent does now, or did last")
@@ -152,7 +168,25 @@ def status(view: SessionView) -> Status:
         return "failed"
     if not view.settled:
         return "running"
-    return "needs_approval" if _stop(state) == "requires_action" else "idle"
+    if not state.parked:
+        return "idle"
+    return "needs_approval" if any(call.awaits == "confirmation" for call in state.calls) else "needs_input"
+
+
+def pending(view: SessionView) -> list[PendingCall]:
+    """The calls that wait for an answer, with inputs that share a bounded room."""
+    waiting = [call for call in view.state.calls if call.awaits] if view.state.parked else []
+    shown, room = waiting[:MAX_PENDING], MAX_PENDING_INPUT // max(1, min(len(waiting), MAX_PENDING))
+    pointer = "read_transcript shows it all"
+    return [
+        PendingCall(
+            call_id=call.id,
+            needs="approval" if call.awaits == "confirmation" else "result",
+            tool=call.name,
+            input=head_and_tail(json.dumps(call.input, ensure_ascii=False), room, pointer),
+        )
+        for call in shown
+    ]
 
 
 def summary(view: SessionView) -> SessionSummary:
@@ -185,6 +219,7 @@ def session(view: SessionView, budget: int, reply_number: int | None = None, *, 
         model=view.spec.model,
         status=status(view),
         stop_reason=_stop(state),
+        pending=[] if brief else pending(view),
         reply=None if state.reply is None else head_and_tail(state.reply, budget, pointer),
         error=None if error is None else head_and_tail(error, min(budget, MAX_ERROR), "read_transcript shows it all"),
         activity=activity(state),
@@ -229,7 +264,11 @@ def next_words(view: SessionView) -> str:
         case "archived" | "failed":
             return f"It takes nothing new. read_transcript({key}) shows what happened; create_session starts anew."
         case "needs_approval" | "needs_input":
-            return f"The agent waits for a decision on a tool call. interrupt({key}) lets it stop without."
+            return (
+                f"The agent waits for the answers to its calls under `pending`. Call respond({key},"
+                " responses=[{'call_id': ..., 'allow': true or false}]), or 'result' for a tool of yours;"
+                f" interrupt({key}) lets it stop without."
+            )
     if not state.turns:
         return f"Nothing was asked yet. Call send_message({key}, message=...) to give the agent its task."
     if _stop(state) == "end_turn":

@@ -6,6 +6,7 @@ from mcp.server.mcpserver.tools import Tool
 
 from server.doors.mcp.door import Door
 from server.doors.mcp.tools.messages import MessageTools
+from server.doors.mcp.tools.respond import RespondTool
 from server.doors.mcp.tools.sessions import SessionTools
 from server.doors.mcp.tools.transcript import TranscriptTools
 from server.doors.mcp.tools.workspace import WorkspaceTools
@@ -18,6 +19,7 @@ def every(door: Door) -> list[Tool]:
     return [
         *sessions.making(),
         *messages.tools(),
+        *RespondTool(door).tools(),
         *sessions.looking(),
         *workspace.tools(),
         *transcript.tools(),

@@ -1,0 +1,54 @@
+"""Figures for Prometheus, in a registry of their own.
+
+Above: `http`. Below: prometheus-client. It knows requests as they were noted, and numbers that it is given by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from server.doors.observe import Seen
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS")
+"""Others are counted as one: a client may invent methods, and each label value is kept for ever."""
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
+"""Seconds: a read takes a few milliseconds, a wait over MCP up to minutes."""
+GAUGES = {
+    "sessions_at_work": "Sessions that have something to do.",
+    "sandboxes": "Sandboxes that exist, or are being made or removed.",
+    "engine": "Whether this process drives the sessions (1) or asks one that does (0).",
+}
+
+
+class Metrics:
+    """The figures of one process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "skiff_http_requests", "Requests answered.", ("route", "method", "status"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "skiff_http_request_seconds",
+            "Seconds until an answer began.",
+            ("route", "method"),
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        self._gauges = {name: Gauge(f"skiff_{name}", says, registry=self._registry) for name, says in GAUGES.items()}
+
+    def count(self, notes: Seen) -> None:
+        """Take a request into account. One whose path is unknown has no route, so that strange paths cost nothing."""
+        method = notes.method if notes.method in METHODS else "OTHER"
+        self._requests.labels(notes.route, method, str(notes.status)).inc()
+        self._seconds.labels(notes.route, method).observe(notes.began)
+
+    def text(self, figures: Mapping[str, float]) -> bytes:
+        """Everything in Prometheus' format, with the gauges at these figures."""
+        for name, value in figures.items():
+            self._gauges[name].set(value)
+        return generate_latest(self._registry)

@@ -1,0 +1,1 @@
+"""The REST door: the wire API of Claude Managed Agents, on the same sessions as the MCP door."""

@@ -1,0 +1,128 @@
+"""The bytes of files, in a folder of their own: written under a temporary name, made durable, then renamed.
+
+Above: `files.service`, `sessions.mounting`. Below: the file system. It knows names and bytes, not whose they are. An
+upload that is broken off leaves nothing; one that was cut by a crash leaves a temporary file, which `sweep` removes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from server.errors import StoreError, TooLarge
+
+T = TypeVar("T")
+
+PORTION = 1 << 20
+"""Bytes read at a time, and gathered before they are written: a thread's hand-over costs more than a small write."""
+ORPHAN_SECONDS = 3600.0
+"""Bytes that nobody names are removed only when they are so old: another process may be about to name them."""
+_TEMPORARY = ".part"
+
+
+class Incoming:
+    """Bytes on their way in. Made by `Blobs.receiving`."""
+
+    def __init__(self, file: BinaryIO, path: Path, most: int) -> None:
+        self._file = file
+        self._path = path
+        self._most = most
+        self._waiting = bytearray()
+        self.size = 0
+
+    async def write(self, portion: bytes) -> None:
+        """Take more. Raises TooLarge over the bound, StoreError when the disk refuses."""
+        self.size += len(portion)
+        if self.size > self._most:
+            raise TooLarge(f"A file may have at most {self._most:,} bytes.")
+        self._waiting += portion
+        if len(self._waiting) >= PORTION:
+            await self._flush()
+
+    async def keep(self) -> str:
+        """Make what came durable, as the blob whose name is returned. Raises StoreError."""
+        await self._flush()
+        return await _elsewhere(self._rename)
+
+    async def _flush(self) -> None:
+        data, self._waiting = bytes(self._waiting), bytearray()
+        await _elsewhere(lambda: self._file.write(data))
+
+    def _rename(self) -> str:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        name = self._path.name.removesuffix(_TEMPORARY)
+        self._path.rename(self._path.with_name(name))
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)  # or a power cut takes the name away again
+        finally:
+            os.close(folder)
+        return name
+
+
+class Blobs:
+    """The folder; made when it is first needed, open to its owner alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @asynccontextmanager
+    async def receiving(self, most: int) -> AsyncIterator[Incoming]:
+        """A place for up to `most` bytes; what was not kept is gone at the end of the block. Raises StoreError."""
+        path = self._folder / f"{secrets.token_hex(16)}{_TEMPORARY}"
+        file = await _elsewhere(lambda: self._open(path))
+        try:
+            yield Incoming(file, path, most)
+        finally:
+            path.unlink(missing_ok=True)
+            file.close()
+
+    def _open(self, path: Path) -> BinaryIO:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+
+    async def portions(self, name: str) -> AsyncGenerator[bytes]:
+        """The bytes of a blob, in portions. Raises StoreError when they cannot be read."""
+        path = self._folder / name
+        file = await _elsewhere(lambda: path.open("rb"))
+        try:
+            while portion := await _elsewhere(lambda: file.read(PORTION)):
+                yield portion
+        finally:
+            file.close()
+
+    async def remove(self, names: Collection[str]) -> None:
+        """Delete blobs; those that are not there are as good as deleted. Raises StoreError."""
+        await _elsewhere(lambda: self._remove(names))
+
+    def _remove(self, names: Collection[str]) -> None:
+        for name in names:
+            (self._folder / name).unlink(missing_ok=True)
+
+    async def sweep(self, known: Collection[str]) -> int:
+        """Delete what a crash left: bytes that are not `known` and have not changed for ORPHAN_SECONDS; how many."""
+        return await _elsewhere(lambda: self._sweep(known))
+
+    def _sweep(self, known: Collection[str]) -> int:
+        old = time.time() - ORPHAN_SECONDS
+        if not self._folder.is_dir():
+            return 0
+        left = [path for path in self._folder.iterdir() if path.name not in known and path.stat().st_mtime < old]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
+
+
+async def _elsewhere(work: Callable[[], T]) -> T:
+    """In a thread, for a disk may take its time; to its end, whatever becomes of the caller."""
+    try:
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, work))
+    except OSError as error:
+        raise StoreError(f"The folder of files cannot be used: {error.strerror or error}. Look at its disk.") from error

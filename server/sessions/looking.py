@@ -1,0 +1,209 @@
+"""Looking at sessions: as they are now, at what happened in them, and at what happens. It changes nothing.
+
+Above: `lifecycle` and `service`, which are this and more. Below: the store and the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Literal
+
+from server import events
+from server.errors import InvalidRequest, NotFound
+from server.events import StoredEvent
+from server.sessions.history import present
+from server.sessions.live import Frame, Live, waiting
+from server.sessions.log import Delta, Log
+from server.sessions.state import fold
+from server.sessions.view import SessionView, cached, view_of
+from server.store.store import Filter as Filter
+from server.store.store import SessionRow, Store
+
+EVERYTHING = 1_000_000
+"""Events: more than any session has."""
+
+
+class Looking:
+    """The use-cases that only read."""
+
+    def __init__(self, store: Store, log: Log) -> None:
+        self._store = store
+        self._log = log
+
+    # --- sessions ----------------------------------------------------------------------------------------------------
+
+    async def view(self, session_id: str) -> SessionView:
+        """A session as it is now. Raises NotFound."""
+        row, tail = await self._store.session_and_tail(session_id)
+        return await self._view(row, tail)
+
+    async def list_sessions(
+        self,
+        *,
+        limit: int = 20,
+        before: tuple[str, str] | None = None,
+        archived: bool = False,
+        order: str = "desc",
+        chosen: Filter | None = None,
+    ) -> list[SessionView]:
+        """Sessions, newest first (`order` desc); `before` is the (created_at, id) of the last one of the page before.
+
+        `chosen` says more of which; `archived` counts where it is not given.
+        """
+        rows = await self._store.sessions(chosen or Filter(archived), limit=limit, after=before, order=order)
+        return [await self._view(row) for row in rows]
+
+    async def wait(
+        self,
+        session_ids: Sequence[str],
+        mode: Literal["any", "all"],
+        seconds: float,
+        on_news: Callable[[SessionView], None] | None = None,
+    ) -> list[SessionView]:
+        """Wait until any or all of the sessions rest, or the time is over; returns their views, in the order asked.
+
+        `on_news` is called with every session's view, then with a session's view at each of its events.
+        Cancelling it changes nothing.
+        """
+        views = {session_id: await self.view(session_id) for session_id in session_ids}
+        if on_news is not None:
+            for view in views.values():
+                on_news(view)
+
+        async def watch(session_id: str) -> None:
+            async with aclosing(self._watch(views[session_id])) as seen:
+                async for view in seen:
+                    views[session_id] = view
+                    if on_news is not None:
+                        on_news(view)
+                    if view.settled:
+                        return
+
+        waiting_for = [asyncio.create_task(watch(key)) for key, view in views.items() if not view.settled]
+        enough = asyncio.ALL_COMPLETED if mode == "all" else asyncio.FIRST_COMPLETED
+        try:
+            if waiting_for and (mode == "all" or len(waiting_for) == len(views)):
+                await asyncio.wait(waiting_for, timeout=max(0.0, seconds), return_when=enough)
+            for task in waiting_for:
+                if task.done():
+                    task.result()
+        finally:
+            for task in waiting_for:
+                task.cancel()
+            if waiting_for:
+                await asyncio.wait(waiting_for)
+        return [views[session_id] for session_id in session_ids]
+
+    # --- what happened -----------------------------------------------------------------------------------------------
+
+    async def transcript(
+        self, session_id: str, after: int = 0, limit: int = 200
+    ) -> list[tuple[int, Mapping[str, Any]]]:
+        """The public events numbered above `after`, each with its number, at most `limit`."""
+        await self._store.session(session_id)
+        return present(await self._log.read(session_id), after, limit)
+
+    async def list_events(
+        self,
+        session_id: str,
+        thread_id: str | None = None,
+        *,
+        limit: int = 1000,
+        after: str | None = None,
+        order: str = "asc",
+        types: Collection[str] = (),
+        created: Mapping[str, str] | None = None,
+    ) -> list[Mapping[str, Any]]:
+        """The public events of a thread (None: the primary one), inputs where they were delivered, queued ones last.
+
+        after     the id of the last event of the page before
+        types     only these; empty is all
+        created   bounds on `processed_at` by gt, gte, lt, lte; a queued input lies within none
+        Raises NotFound, and InvalidRequest when there is no event `after`.
+        """
+        thread = await self._thread(session_id, thread_id)
+        log = [event for event in await self._log.read(session_id) if event.thread_id == thread]
+        listed = [event for _, event in present(log, 0, EVERYTHING)]
+        if order == "desc":
+            listed.reverse()
+        if after is not None:
+            place = next((n for n, event in enumerate(listed, 1) if event["id"] == after), None)
+            if place is None:
+                raise InvalidRequest("invalid page cursor")
+            listed = listed[place:]
+        chosen = (event for event in listed if not types or event["type"] in types)
+        return [event for event in chosen if not created or _within(event["processed_at"], created)][:limit]
+
+    # --- what happens ------------------------------------------------------------------------------------------------
+
+    def follow(self, session_id: str, after: int = 0, *, deltas: bool = False) -> AsyncGenerator[StoredEvent | Delta]:
+        """See `Log.follow`."""
+        return self._log.follow(session_id, after, deltas=deltas)
+
+    async def live(
+        self,
+        session_id: str,
+        thread_id: str | None = None,
+        *,
+        previews: Collection[str] = (),
+        after: int | None = None,
+    ) -> AsyncGenerator[Frame]:
+        """A thread's events as they come from now on, or all above number `after`. It ends with the session's deletion.
+
+        Raises NotFound, and InvalidRequest for a number that the log has not reached. When this returns the place is
+        fixed: whatever is appended afterwards will come, however late it is iterated.
+        """
+        thread = await self._thread(session_id, thread_id)
+        view = await self.view(session_id)
+        start = view.state.seq if after is None else after
+        if start > view.state.seq:
+            raise InvalidRequest(f"The last event of this session is number {view.state.seq}: there is no {start} yet.")
+        unread = after is None and not view.state.queue
+        past = () if unread else [event for event in await self._log.read(session_id) if event.seq <= start]
+        return self._frames(session_id, start, thread, Live(thread, waiting(past), previews), bool(previews))
+
+    async def _frames(
+        self, session_id: str, after: int, thread: str, live: Live, deltas: bool
+    ) -> AsyncGenerator[Frame]:
+        try:
+            async with aclosing(self._log.follow(session_id, after, deltas=deltas)) as log:
+                async for item in log:
+                    for frame in live.take(item):
+                        yield frame
+        except NotFound:
+            deleted = events.session_deleted(thread).public
+            assert deleted is not None
+            yield Frame(deleted)
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    async def _thread(self, session_id: str, thread_id: str | None) -> str:
+        """The session's primary thread. Raises NotFound, also for another thread: there is none yet."""
+        row = await self._store.session(session_id)
+        if thread_id not in (None, row.thread_id):
+            raise NotFound(f"Session {session_id} has no thread {thread_id!r:.80}.")
+        return row.thread_id
+
+    async def _view(self, row: SessionRow, tail: Sequence[StoredEvent] = ()) -> SessionView:
+        """`tail`: the events that the cached fold does not cover, where they have been read already."""
+        state = cached(row)
+        if not tail or tail[0].seq != state.seq + 1:
+            tail = await self._log.read(row.id, state.seq) if row.head > state.seq else ()
+        return view_of(row, state, tail)
+
+    async def _watch(self, view: SessionView) -> AsyncGenerator[SessionView]:
+        state = view.state
+        async with aclosing(self._log.follow(view.id, state.seq)) as log:
+            async for event in log:
+                if isinstance(event, StoredEvent):
+                    state = fold(state, (event,))
+                    yield SessionView(view.row, view.spec, state)
+
+
+def _within(at: str | None, bounds: Mapping[str, str]) -> bool:
+    if at is None:
+        return False
+    inside = {"gt": str.__gt__, "gte": str.__ge__, "lt": str.__lt__, "lte": str.__le__}
+    return all(inside[side](at, bound) for side, bound in bounds.items())

@@ -1,0 +1,131 @@
+"""SQLite: small writes made at once, the thread where that would keep others waiting, and what both promise."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from server.errors import StoreError
+from server.store.database import Cursor
+from server.store.sqlite import SqliteDatabase
+
+
+def run(folder: Path, story: Callable[[SqliteDatabase], Awaitable[None]]) -> None:
+    async def play() -> None:
+        database = SqliteDatabase(folder / "t.db")
+        await database.open()
+        try:
+            await database.write(lambda cursor: cursor.execute("CREATE TABLE t (n INTEGER)"))
+            await story(database)
+        finally:
+            await database.close()
+
+    asyncio.run(play())
+
+
+def insert(number: int) -> Callable[[Cursor], int]:
+    """Write it; where it was written: the number of the thread."""
+
+    def work(cursor: Cursor) -> int:
+        cursor.execute("INSERT INTO t VALUES (:n)", {"n": number})
+        return threading.get_ident()
+
+    return work
+
+
+async def numbers(database: SqliteDatabase) -> list[int]:
+    return [row[0] for row in await database.read(lambda cursor: cursor.all("SELECT n FROM t ORDER BY n"))]
+
+
+def test_a_small_write_is_made_at_once_and_a_large_one_in_the_thread(tmp_path: Path) -> None:
+    async def story(database: SqliteDatabase) -> None:
+        told: list[int] = []
+        assert await database.write(insert(1), small=True, done=told.append) == threading.get_ident()
+        assert await database.write(insert(2), done=told.append) != threading.get_ident()
+        assert len(told) == 2
+        assert await numbers(database) == [1, 2]
+
+    run(tmp_path, story)
+
+
+def test_small_writes_keep_their_order_behind_what_the_thread_has(tmp_path: Path) -> None:
+    async def story(database: SqliteDatabase) -> None:
+        free = threading.Event()
+
+        def wait(cursor: Cursor) -> None:
+            free.wait(10)
+            cursor.execute("INSERT INTO t SELECT 10 + COUNT(*) FROM t")
+
+        first = asyncio.create_task(database.write(wait))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(database.write(insert(2), small=True))
+        await asyncio.sleep(0)
+        free.set()
+        await first
+        assert await second != threading.get_ident()
+        assert await numbers(database) == [2, 10]
+
+    run(tmp_path, story)
+
+
+def test_a_small_write_waits_for_another_process_without_holding_up_the_loop(tmp_path: Path) -> None:
+    async def story(database: SqliteDatabase) -> None:
+        other = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        waiting = asyncio.create_task(database.write(insert(3), small=True))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        other.execute("COMMIT")
+        other.close()
+        assert await waiting != threading.get_ident()
+        assert await numbers(database) == [3]
+
+    run(tmp_path, story)
+
+
+def test_after_a_slow_one_small_writes_go_to_the_thread(tmp_path: Path) -> None:
+    async def story(database: SqliteDatabase) -> None:
+        def slow(cursor: Cursor) -> None:
+            threading.Event().wait(0.02)
+
+        await database.write(slow, small=True)
+        assert await database.write(insert(4), small=True) != threading.get_ident()
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_a_failing_write_leaves_nothing_and_the_next_one_works(tmp_path: Path, small: bool) -> None:
+    async def story(database: SqliteDatabase) -> None:
+        def fail(cursor: Cursor) -> None:
+            cursor.execute("INSERT INTO t VALUES (5)")
+            cursor.execute("INSERT INTO nowhere VALUES (5)")
+
+        told: list[None] = []
+        with pytest.raises(StoreError, match="nowhere"):
+            await database.write(fail, small=small, done=told.append)
+        assert told == []
+        await database.write(insert(6), small=small)
+        assert await numbers(database) == [6]
+
+    run(tmp_path, story)
+
+
+def test_whoever_was_cancelled_is_told_of_by_done(tmp_path: Path) -> None:
+    async def story(database: SqliteDatabase) -> None:
+        told = asyncio.Event()
+        writing = asyncio.create_task(database.write(insert(7), done=lambda _: told.set()))
+        await asyncio.sleep(0)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        await asyncio.wait_for(told.wait(), 10)
+        assert await numbers(database) == [7]
+
+    run(tmp_path, story)
