@@ -31,7 +31,7 @@ look() { # name, era, target...
         --method tools/list --strict --format json -q >"$out/listed.json"
     local count
     count=$("$python" -c 'import json, sys; d = json.load(open(sys.argv[1])); print(len(d.get("tools") or d["result"]["tools"]))' "$out/listed.json")
-    [ "$count" -eq 10 ] || { echo "$name $era: $count tools instead of 10" >&2; exit 1; }
+    [ "$count" -eq 11 ] || { echo "$name $era: $count tools instead of 11" >&2; exit 1; }
     echo "$name $era: $count tools, every schema portable"
 }
 

@@ -192,7 +192,7 @@ USER = (
 DOOR = (
     _r(
         "tools",
-        "The ten tools have title, description, four annotations, typed output, and core ones are always loaded.",
+        "The eleven tools have title, description, four annotations, typed output, and core ones are always loaded.",
         _DOOR,
         "test_docs.py::test_the_readme_has_every_tool_with_every_argument",
         "server/test_mcp_door.py::test_every_tool_has_title_description_annotations_and_schemas",

@@ -114,7 +114,10 @@ async def _memory(both: Sequence[Side]) -> Row:
         # from the first to the second nothing grew but the history of one more session
         added.append(((levels[2] - levels[1]) - (levels[1] - levels[0])) * 1024 / (CROWD - 1))
     ours, bare = (figure([each]) for each in added)
-    notes = (SOCKETS, f"the mean over {CROWD} while they are connected; what the kernel holds is not in it")
+    notes = (
+        SOCKETS,
+        "the mean over all while they are connected, without the kernel's part; the events are queued inputs",
+    )
     name = f"REST: memory added per follower, of {CROWD} with {STALLED} stalled"
     return Row(name, "KB", ours, bare, BARE, None, notes)
 

@@ -1,9 +1,10 @@
 """The hosted service's quickstart, as its documentation tells it, against a real `skiff serve`.
 
 The calls, their order and their shapes are the documentation's: an agent with the whole toolset, a cloud environment
-with the network open, a session, a stream that is opened before the message goes out, and a `match` on what comes. Only
-the client's address and key are ours. The task is told in plain words, which the scripted model answers with a program
-that it really writes and runs. What the documentation's next pages do follows: usage, the outputs, archive, delete.
+with the network open, a session, a stream that is opened before the message goes out, and a `match` on what comes. Ours
+are the client's address and key, the model's name, and the end of the environment's name. The task is told in plain
+words, which the scripted model answers with a program that it really writes and runs. What the documentation's next
+pages do follows: usage, the outputs, archive, delete.
 """
 
 from __future__ import annotations
