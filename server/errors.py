@@ -7,6 +7,8 @@
     ├── Unauthenticated (401)     no credential, or a wrong one
     ├── NotFound (404)            no such object
     ├── Conflict (409)            the object's state forbids it
+    │   └── TryAgain (409)        nothing is wrong with the request: a little later it may succeed
+    ├── BodyTimeout (408)         a body that did not come
     ├── TooLarge (413)            a body over its bound
     ├── ModelError                the model could not answer; subclasses say whether trying again helps
     │   ├── ModelOverloaded       529, 5xx, timeouts, cut streams: retried with back-off
@@ -63,6 +65,18 @@ class NotFound(SkiffError):
 class Conflict(SkiffError):
     wire_type = "invalid_request_error"
     status = 409
+
+
+class TryAgain(Conflict):
+    """Nothing was done, and nothing is wrong with the request: asked again a little later, it may succeed."""
+
+
+class BodyTimeout(SkiffError):
+    """The client began a body and did not go on."""
+
+    wire_type = "timeout_error"
+    status = 408
+    code = "request_body_timeout"
 
 
 class TooLarge(SkiffError):

@@ -29,6 +29,8 @@ OTHERS = ("SKIFF_ENGINE_", "SKIFF_REQUIRE_")
 """Variables of `make engine` and of the tests, not of the program."""
 SCRIPTED = "scripted"
 """The model name that stands for the built-in scripted model."""
+KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+"""Variables of which the SDK needs one to ask the Claude API."""
 
 
 def default_data_dir() -> Path:

@@ -1,14 +1,18 @@
-"""Traces: spans through OpenTelemetry's API, which cost nothing until an exporter is set up.
+"""Traces: spans through OpenTelemetry's API, which cost nothing until an exporter is set up; and what models cost.
 
-Above: the HTTP application (a span a request) and whoever else has spans to give. Below: the API, and the SDK with its
-exporter where OTEL_EXPORTER_OTLP_ENDPOINT is set. It reads the variables of OpenTelemetry and has none of its own.
+Above: the HTTP application (a span a request) and whoever else has spans to give; `doors.metrics`, which shows `spent`.
+Below: the API, and the SDK with its exporter where OTEL_EXPORTER_OTLP_ENDPOINT is set. It reads the variables of
+OpenTelemetry and has none of its own.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from opentelemetry import propagate, trace
@@ -25,6 +29,41 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 tracer = trace.get_tracer("skiff")
 _exporting = False
 """Spans go somewhere. An agent's round of tools has three of them, which would cost it time for nothing."""
+
+
+@dataclass
+class Spent:
+    """What this process asked of models since it began."""
+
+    requests: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By (model, outcome): `answered`, or the wire's type of the error."""
+    tokens: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By (model, kind): input, output, cache_read, cache_write. No token is counted twice."""
+    usd: dict[str, Decimal] = field(default_factory=dict)
+    """By model; one without a price is not there."""
+
+    def label(self, model: str) -> str:
+        """The model's name in the figures: whoever makes agents invents models, and a figure is kept for ever."""
+        known = {name for name, _ in self.requests}
+        return model if model in known or len(known) < MOST_MODELS else "other"
+
+    def answered(self, model: str, tokens: Mapping[str, int], usd: Decimal | None) -> None:
+        """A request was answered."""
+        model = self.label(model)
+        self.requests[model, "answered"] += 1
+        for kind, count in tokens.items():
+            self.tokens[model, kind] += count
+        if usd is not None:
+            self.usd[model] = self.usd.get(model, Decimal(0)) + usd
+
+    def failed(self, model: str, kind: str) -> None:
+        """A request came to nothing, for this reason."""
+        self.requests[self.label(model), kind] += 1
+
+
+MOST_MODELS = 50
+"""More than there are models at one time."""
+spent = Spent()
 
 
 class Work:

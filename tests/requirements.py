@@ -113,7 +113,7 @@ INVARIANTS = (
         "Doors translate, nothing more: they call the same use-cases.",
         f"{_ALWAYS} 8",
         "test_layers.py::test_a_door_reaches_the_engine_through_the_use_cases_alone",
-        gap="there is one door in this version, so no story is played through two",
+        "scenarios/test_two_doors.py::test_",
     ),
     _r(
         "true-9-contract",
@@ -846,6 +846,7 @@ ASKING = (
         "A call that asks, or that is the client's own, parks the turn; it goes on when the last answer has come.",
         "issue 3, custom tools and confirmations",
         "scenarios/test_asking.py::test_",
+        "scenarios/test_parked.py::test_",
         "server/test_decide.py::test_the_next_step_follows_from_the_state_alone",
         "server/test_state.py::test_a_parked_turn_",
         "server/test_transcript.py::test_the_model_hears_of_a_clients_tool_",
@@ -898,6 +899,7 @@ WIRE = (
         "wire/test_errors.py::test_",
         "server/test_rest_body.py::test_",
         "server/test_rest_door.py::test_errors_have_the_wires_types_codes_and_retry_headers",
+        "server/test_role.py::test_without_an_engine_the_client_is_asked_to_come_again",
         "server/test_rest_door.py::test_what_went_wrong_inside_is_in_the_log",
     ),
     _r(
@@ -922,7 +924,13 @@ WIRE = (
         _REST,
         "wire/test_health.py::test_",
         "wire/test_errors.py::test_the_log_has_one_line_of_json_a_request",
-        gap="spans of model requests and tools, and figures of models in /metrics, come with the engine's own",
+    ),
+    _r(
+        "rest-hostile",
+        "Cut, endless, forged, revoked: a broken or hostile client gets a clear answer, costs little, leaves nothing.",
+        _REST,
+        "wire/test_hostile.py::test_",
+        "server/test_rest_stream.py::test_a_stream_ends_when_its_key_is_revoked",
     ),
     _r(
         "rest-openapi",

@@ -24,11 +24,10 @@ from rich.text import Text
 from sandbox.errors import SandboxError
 from server.backends import choose
 from server.errors import InvalidRequest
-from server.settings import DEFAULT_MODEL, SCRIPTED, load
+from server.settings import DEFAULT_MODEL, KEYS, SCRIPTED, load
 
 TASK = "Write a small Python program that prints the prime numbers below 100, run it, and tell me what it printed."
 WAIT_SECONDS = 120
-KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 
 console = Console(highlight=False)
 

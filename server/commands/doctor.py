@@ -13,7 +13,7 @@ from sandbox.errors import SandboxError
 from server.app import prepare_data_dir
 from server.backends import docker_backend, local_backend
 from server.errors import SkiffError
-from server.settings import SCRIPTED, Settings
+from server.settings import KEYS, SCRIPTED, Settings
 
 console = Console(highlight=False)
 ROOM = 2 << 30
@@ -65,9 +65,7 @@ async def _disk(settings: Settings) -> str:
 async def _model(settings: Settings) -> str:
     if settings.model == SCRIPTED:
         return "scripted: no language model is asked"
-    if settings.platform == "api" and not any(
-        os.environ.get(key) for key in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
-    ):
+    if settings.platform == "api" and not any(os.environ.get(key) for key in KEYS):
         raise Advice("no key: set ANTHROPIC_API_KEY in the host's configuration, or --model scripted to try things out")
     return f"{settings.model or 'the default model'} by {settings.platform}"
 

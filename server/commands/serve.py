@@ -16,7 +16,7 @@ from server.doors.mcp.server import build
 from server.doors.observe import access
 from server.errors import InvalidRequest, StoreError
 from server.sessions.service import Service
-from server.settings import Settings
+from server.settings import KEYS, SCRIPTED, Settings
 
 TOKEN_NAME = "token"
 
@@ -37,6 +37,10 @@ async def _serve(settings: Settings) -> None:
             _say(f"serving the API at {url.removesuffix(PATH)}")
             if made:
                 _say(f"bearer token {token} (kept in {settings.data_dir / TOKEN_NAME})")
+            elif not settings.api_key:
+                _say(f"the bearer token is in {settings.data_dir / TOKEN_NAME}")
+            if settings.platform == "api" and settings.model != SCRIPTED and not any(map(os.environ.get, KEYS)):
+                _say(f"no key for the model: set {' or '.join(KEYS)}, or use the model `{SCRIPTED}`")
 
         async def service() -> Service:
             return app.service

@@ -6,12 +6,14 @@ the Host and Origin headers, so that a web page cannot reach it by DNS tricks. T
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -22,11 +24,13 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from server.doors.hosts import check, host_headers, is_loopback, origins
 from server.doors.metrics import CONTENT_TYPE, Metrics
@@ -35,7 +39,7 @@ from server.doors.rest import envelope
 from server.doors.rest.app import RestDoor, endpoints
 from server.doors.rest.auth import Verify, anybody, holder
 from server.doors.rest.idempotency import Answers
-from server.errors import InvalidRequest, SkiffError
+from server.errors import InvalidRequest, NotFound, SkiffError
 
 if TYPE_CHECKING:
     from server.settings import Settings
@@ -49,6 +53,9 @@ MAX_BODY = 32 << 20
 """Bytes of a request: 20 MiB of files for a new session, and what JSON adds to them."""
 GRACEFUL_SECONDS = 3
 """Hosts keep a listening stream open for ever; without a bound, shutting down would wait for it."""
+HEAD_SECONDS = 15.0
+"""For the head of a request: clients send it in one piece. Whoever dribbles one keeps a file descriptor from others,
+and needs no key for it."""
 BACKLOG = 128
 """Connections that wait to be accepted: more than the sessions that may work at once."""
 OWNER = "owner"
@@ -119,7 +126,7 @@ def application(
             yield
 
     routes = [Route(HEALTH, _healthz, methods=["GET"]), Route(PATH, _McpDoor(_transport(mcp, names), checked))]
-    site = Starlette(routes=routes, lifespan=lifespan)
+    site = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _refused})
     site.router.redirect_slashes = False
     if behind is None:
         return Observed(site)
@@ -174,27 +181,66 @@ async def run_http(
     """
     served = application(mcp, token, host=settings.host, allowed_hosts=settings.allowed_hosts, behind=behind)
     with listen(settings.host, settings.port) as listener:
-        if ready is not None:
-            shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-            ready(f"http://{shown}:{listener.getsockname()[1]}{PATH}")
+        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+        address = f"http://{shown}:{listener.getsockname()[1]}{PATH}"
         config = uvicorn.Config(
             served,
             log_level=settings.log_level.lower(),
             log_config=None,
             access_log=False,
+            http=_Connection,
             ws="none",
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
         )
-        await _Server(config).serve(sockets=[listener])
+        await _Server(config, partial(ready, address) if ready else _nothing).serve(sockets=[listener])
+
+
+class _Connection(H11Protocol):
+    """Closed when the head of a request does not come; uvicorn waits for ever once it has begun."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_watching()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_watching()
+        elif self._late is None:
+            self._late = self.loop.call_later(HEAD_SECONDS, self._close_idle)
+
+    def _close_idle(self) -> None:
+        self._late = None
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+    def _stop_watching(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
 
 class _Server(uvicorn.Server):
     """Stops in order on SIGTERM: uvicorn raises the signal once more when it has stopped, which would end the process
-    before what is behind the doors is closed."""
+    before what is behind the doors is closed. Says that it is `ready` only when it would stop so."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         with super().capture_signals():
+            self._ready()
             yield
             self._captured_signals = [each for each in self._captured_signals if each != signal.SIGTERM]
 
@@ -261,6 +307,20 @@ class _Watching:
             return Response(self._metrics.text(await self._behind.figures()), media_type=CONTENT_TYPE)
         except SkiffError as error:
             return envelope.refusal(error, notes.id)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """What the routes say no to themselves: a method, or without the REST door a path."""
+    allowed = getattr(error, "headers", None) or {}
+    if "Allow" in allowed:
+        refusal: SkiffError = envelope.MethodNotAllowed(request.method, sorted(allowed["Allow"].split(", ")))
+    else:
+        refusal = NotFound("Not found")
+    return envelope.refusal(refusal, seen(request.scope).id)
+
+
+def _nothing() -> None:
+    """Nobody waits."""
 
 
 async def _healthz(request: Request) -> Response:

@@ -1,15 +1,19 @@
 """Figures for Prometheus, in a registry of their own.
 
-Above: `http`. Below: prometheus-client. It knows requests as they were noted, and numbers that it is given by name.
+Above: `http`. Below: prometheus-client, and what `telemetry` has counted. It knows requests as they were noted, and
+numbers that it is given by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
+from server import telemetry
 from server.doors.observe import Seen
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -24,11 +28,31 @@ GAUGES = {
 }
 
 
+class _Models(Collector):
+    """What models were asked: counted where it happens, and read here when somebody looks."""
+
+    def collect(self) -> Iterator[Metric]:
+        spent = telemetry.spent
+        requests = CounterMetricFamily(
+            "skiff_model_requests", "Model requests of this process, by what came of them.", labels=("model", "outcome")
+        )
+        for (model, outcome), count in spent.requests.items():
+            requests.add_metric((model, outcome), count)
+        tokens = CounterMetricFamily("skiff_model_tokens", "Their tokens, each counted once.", labels=("model", "kind"))
+        for (model, kind), count in spent.tokens.items():
+            tokens.add_metric((model, kind), count)
+        usd = CounterMetricFamily("skiff_model_cost_usd", "Their cost by the price list.", labels=("model",))
+        for model, amount in spent.usd.items():
+            usd.add_metric((model,), float(amount))
+        yield from (requests, tokens, usd)
+
+
 class Metrics:
     """The figures of one process."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._registry.register(_Models())
         self._requests = Counter(
             "skiff_http_requests", "Requests answered.", ("route", "method", "status"), registry=self._registry
         )

@@ -18,7 +18,7 @@ from typing import Any
 
 from server.engine.doorbell import Doorbell, DoorbellClient, socket_path
 from server.engine.lock import EngineLock
-from server.errors import Conflict
+from server.errors import Conflict, TryAgain
 from server.sessions.log import Log
 from server.sessions.supervisor import Supervisor
 from server.sessions.workspace import Entry, File, Folder, Workspaces
@@ -179,7 +179,7 @@ class Role:
     # --- for the commands ---------------------------------------------------------------------------------------------
 
     async def process(self) -> int:
-        """The number of the process that is the engine. Raises Conflict when there is none for READY_SECONDS."""
+        """The number of the process that is the engine. Raises TryAgain when there is none for READY_SECONDS."""
         result, _ = await self._ask({"do": "process"})
         return int(result["process"])
 
@@ -195,14 +195,14 @@ class Role:
                     await self._ready.wait()
         except TimeoutError:
             why = f" This one cannot: {self.trouble.rstrip('.')}." if self.trouble else ""
-            raise Conflict(f"No Skiff process drives this data folder at the moment.{why} Try again shortly.") from None
+            raise TryAgain(f"No Skiff process drives this data folder at the moment.{why} Try again shortly.") from None
         if self._engine is not None:
             return await self._handle(request, body)
         assert self._client is not None
         try:
             return await self._client.ask(request, body)
         except ConnectionError:
-            raise Conflict(
+            raise TryAgain(
                 "The Skiff process that drives the sessions went away; another takes over. Try again."
             ) from None
 
@@ -210,7 +210,7 @@ class Role:
         """Do what a door asks, this process's own or another's."""
         engine = self._engine
         if engine is None:
-            raise Conflict("This process has just stopped being the engine. Try again.")
+            raise TryAgain("This process has just stopped being the engine. Try again.")
         what, session_id = request.get("do"), str(request.get("session", ""))
         if what == "backend":
             return {"backend": engine.backend}, b""

@@ -14,6 +14,7 @@ A content block is what `content_block_start` gave, plus its deltas:
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -114,10 +115,20 @@ class Accumulator:
 
 def _parse_object(text: str) -> dict[str, Any] | None:
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _refuse(word: str) -> float:
+    """NaN and Infinity are Python's, not JSON's: the API would refuse every request that sends them back."""
+    raise ValueError(word)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse(text)
 
 
 def parse_usage(usage: Mapping[str, Any]) -> ModelUsage:

@@ -67,9 +67,10 @@ class Asking:
             try:
                 response = await _receive(self._means.provider(spec.model).stream(request), deltas)
             except ModelError as error:
-                span.fail(error.error_type)
+                tracing.failed(span, spec, error.error_type)
                 raise
-            tracing.answered(span, response)
+            cost = self._means.prices.cost_usd(response.model, response.usage)
+            tracing.answered(span, response, cost)
         answer = read_answer(
             record.thread,
             start_id,
@@ -77,7 +78,7 @@ class Asking:
             permission=spec.permission,
             custom=spec.custom,
             event_id=deltas.event_id,
-            cost=self._means.prices.cost_usd(response.model, response.usage),
+            cost=cost,
             earlier=record.transcript.server_calls,
         )
         # A sandbox that is there already gets its calls logged as dispatched in the same transaction.

@@ -96,10 +96,12 @@ def next_work(state: SessionState, limits: Limits) -> Work:
         return Stop(reason, waiting, None if state.failures else limits.requests_per_turn)
     if state.paused:
         return AskModel((), state.failures)  # what waits is delivered once the paused answer is whole
+    if state.status == "idle" and state.owed and state.turn_requests >= limits.requests_per_turn:
+        return Resume()  # the turn that was parked goes on, and ends at its bound
     if waiting or state.owed:
         # A new turn asks at once: it does not wait for what the turn before it failed at.
         return AskModel(waiting, 0 if state.status == "idle" else state.failures)
-    return Rest() if state.status == "idle" else Stop("refusal" if state.refusal is not None else "end_turn")
+    return Stop("refusal" if state.refusal is not None else "end_turn") if state.unfinished else Rest()
 
 
 def _calls(state: SessionState) -> Work:

@@ -22,6 +22,10 @@ from server.sessions.state import SessionState
 
 MAX_EVENTS = 100
 """In one request: every list of the wire is bounded, this one's bound is not documented; twice its initial events."""
+MAX_QUEUED = 1_000
+"""Messages that wait for an agent: each is held by every reader of the session's stream until it is delivered."""
+MAX_NAMED = 10
+"""Calls named in an error: more than a model makes in one answer."""
 MAX_INITIAL = 50
 MAX_IMAGE = 5 << 20
 """Bytes, decoded: the Messages API takes no larger ones."""
@@ -99,7 +103,9 @@ class _Reading:
         self.thread = thread
         self.uploads = uploads
         self.parked = state.parked
-        self.waiting = {call.id: call.awaits for call in state.calls if call.awaits}
+        open_calls = () if state.interrupted else state.calls  # an interrupt that is still to be taken closes them
+        self.waiting: dict[str, str] = {call.id: call.awaits for call in open_calls if call.awaits}
+        self.room = MAX_QUEUED - len(state.queue)
         self.known = {call.id for call in state.calls}
 
     def answer(self, where: str, call_id: Any, kind: str) -> str:
@@ -108,9 +114,17 @@ class _Reading:
             raise InvalidRequest(f"{where}: must be the id of an event.")
         if self.waiting.get(call_id) != kind:
             reason = "is not waiting for this" if call_id in self.known else "is not an open call of this session"
-            raise Refused(f"{where}: {call_id!r:.60} {reason}. stop_reason.event_ids names the calls that wait.")
+            raise Refused(f"{where}: {call_id!r:.60} {reason}. {self.who_waits()}")
         del self.waiting[call_id]
         return call_id
+
+    def who_waits(self) -> str:
+        """The calls that are still to be answered, for either door's client."""
+        if not self.waiting:
+            return "No call waits for an answer."
+        needs = {"confirmation": "allow or deny", "result": "give its result"}
+        listed = ", ".join(f"{call_id} ({needs[kind]})" for call_id, kind in list(self.waiting.items())[:MAX_NAMED])
+        return f"These calls wait: {listed}."
 
 
 def _event(reading: _Reading, where: str, event: Any) -> NewEvent:
@@ -132,9 +146,12 @@ def _event(reading: _Reading, where: str, event: Any) -> NewEvent:
 def _message(reading: _Reading, where: str, event: Mapping[str, Any]) -> NewEvent:
     if reading.parked and reading.waiting:
         raise Refused(
-            f"{where}: the session waits for answers to its tool calls. Send user.tool_confirmation or"
-            " user.custom_tool_result for the events that stop_reason.event_ids names, or user.interrupt, first."
+            f"{where}: the session waits for answers to its tool calls. {reading.who_waits()} Answer them, or interrupt"
+            " the session, before you send a message."
         )
+    reading.room -= 1
+    if reading.room < 0:
+        raise Refused(f"{where}: {MAX_QUEUED} messages wait for this agent already. Wait until it has taken them.")
     content = event.get("content")
     shown, given = _content(reading, f"{where}.content", content, ("text", "image", "document"))
     if not shown:

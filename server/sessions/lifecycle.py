@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 from server import events
 from server.catalog import agents, environments, fields
 from server.catalog.service import Catalog
-from server.errors import Conflict, InvalidRequest, Refused
+from server.errors import Conflict, InvalidRequest, Refused, TryAgain
 from server.events import NewEvent
 from server.files.service import Files, Given
 from server.ids import new_id, now
@@ -307,7 +307,7 @@ def key_of(request_key: str | None, asked: Mapping[str, Any]) -> Key | None:
 
 def moving(session_id: str) -> Conflict:
     """The session would not stand still."""
-    return Conflict(f"Session {session_id} moves on faster than it can be changed. Try again.")
+    return TryAgain(f"Session {session_id} moves on faster than it can be changed. Try again.")
 
 
 def _running(verb: str) -> Refused:

@@ -106,9 +106,7 @@ class Log:
 
         Raises Conflict when the session is archived, HeadMoved by `if_head`.
         """
-        return await self._store.append(
-            session_id, events, attention=True, key=key, if_head=if_head, done=self._ring
-        )
+        return await self._store.append(session_id, events, attention=True, key=key, if_head=if_head, done=self._ring)
 
     async def append_change(
         self, session_id: str, events: Sequence[NewEvent], change: Change, *, if_head: int

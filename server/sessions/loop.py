@@ -70,8 +70,8 @@ class Loop:
 
     async def _work(self) -> None:
         while not isinstance(work := next_work(self._record.state, self._limits), Rest):
-            if self._record.spec is not None and isinstance(work, AskModel) and self._record.state.status == "idle":
-                self._equip(thaw(self._record.spec))  # the session was updated: from this turn on
+            if self._record.spec is not None and self._record.state.status == "idle":
+                self._equip(thaw(self._record.spec))  # the session was updated, which it can be only while it is idle
                 self._record.spec = None
             await self._act(work)
             await self._record.read_on()
@@ -134,7 +134,7 @@ class Loop:
             for call in record.state.calls
         ]
         new.append(events.delivered(record.thread, input_ids))
-        if record.state.status != "idle" or record.state.parked:
+        if record.state.unfinished:
             new += self._turn_end({"type": "end_turn"})
         await record.append_if_newest(new)
 

@@ -13,7 +13,7 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from server import events
-from server.errors import InvalidRequest
+from server.errors import InvalidRequest, Refused
 from server.events import StoredEvent
 from server.sessions import inputs
 from server.sessions.lifecycle import ATTEMPTS, Defaults, EngineLink, Key, Lifecycle, NewSession, key_of, moving
@@ -64,7 +64,12 @@ class Service(Lifecycle):
             view = await self.view(session_id)
             if view.closed:
                 raise closed(session_id)
-            new = inputs.read(asked, view.state, view.row.thread_id, uploads)
+            try:
+                new = inputs.read(asked, view.state, view.row.thread_id, uploads)
+            except Refused:  # maybe because the same request has just come through
+                if key is not None and (before := await self._store.appended_under(session_id, key)) is not None:
+                    return before
+                raise
             with suppress(HeadMoved):
                 stored = await self._log.append_input(session_id, new, key, if_head=view.state.seq)
                 await self._engine.wake(session_id)

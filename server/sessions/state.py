@@ -110,11 +110,15 @@ class SessionState:
         """An interrupt waits to be taken."""
         return any(item.type == "user.interrupt" for item in self.queue)
 
-
     @property
     def parked(self) -> bool:
         """The turn stands still until somebody outside answers its calls."""
         return self.status == "idle" and bool(self.calls)
+
+    @property
+    def unfinished(self) -> bool:
+        """A turn is not over, and clients have not been told that it is: it runs, is parked, or is about to go on."""
+        return self.status != "idle" or (self.stop_reason or {}).get("type") == "requires_action"
 
     @property
     def awaited(self) -> tuple[str, ...]:

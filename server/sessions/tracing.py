@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 
 from server import telemetry
 from server.providers import ModelResponse
@@ -51,10 +52,24 @@ def chat(session_id: str, spec: Spec) -> Iterator[telemetry.Work]:
         yield span
 
 
-def answered(span: telemetry.Work, response: ModelResponse) -> None:
-    """Say of a model request what came of it."""
+def failed(span: telemetry.Work, spec: Spec, kind: str) -> None:
+    """Say of a model request that it came to nothing, and count it."""
+    span.fail(kind)
+    telemetry.spent.failed(spec.model, kind)
+
+
+def answered(span: telemetry.Work, response: ModelResponse, usd: Decimal | None) -> None:
+    """Say of a model request what came of it, and count it. `usd` is its cost, where it is known."""
     usage = response.usage
-    cached = usage.cache_read_input_tokens + usage.cache_creation_5m_input_tokens + usage.cache_creation_1h_input_tokens
+    written = usage.cache_creation_5m_input_tokens + usage.cache_creation_1h_input_tokens
+    cached = usage.cache_read_input_tokens + written
+    tokens = {
+        "input": usage.input_tokens,
+        "output": usage.output_tokens,
+        "cache_read": usage.cache_read_input_tokens,
+        "cache_write": written,
+    }
+    telemetry.spent.answered(response.model, tokens, usd)
     span.say(
         {
             "gen_ai.response.model": response.model,

@@ -15,6 +15,8 @@ from server.providers import Said
 
 Message = dict[str, Any]
 CACHE_MARK = {"type": "ephemeral"}
+_FAILED = {"type": "text", "text": "The tool failed."}
+"""Said in words where the API does not take `is_error`: it refuses an error without text, or with anything else."""
 
 
 class Transcript:
@@ -76,8 +78,14 @@ class Transcript:
     def _result(self, call_id: str, content: Iterable[Any], is_error: bool | None) -> None:
         if call_id not in self._calls or call_id in self._results:
             return  # the provider's own tool: its result is part of the raw content; or answered twice
-        result = {"type": "tool_result", "tool_use_id": self._calls[call_id], "content": list(content)}
-        self._results[call_id] = {**result, "is_error": True} if is_error else result
+        blocks = list(content)
+        if is_error and not blocks:
+            blocks = [_FAILED]
+        plain = all(block["type"] == "text" for block in blocks)
+        if is_error and not plain:
+            blocks = [_FAILED, *blocks]
+        result = {"type": "tool_result", "tool_use_id": self._calls[call_id], "content": blocks}
+        self._results[call_id] = {**result, "is_error": True} if is_error and plain else result
         if len(self._results) == len(self._calls):
             self._say_as_user([self._results[known] for known in self._calls])
             self._calls, self._results = {}, {}

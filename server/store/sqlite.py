@@ -99,11 +99,11 @@ class SqliteDatabase:
         return await asyncio.shield(asyncio.ensure_future(self._write_in_thread(work, done)))
 
     def _begin_at_once(self) -> bool:
-        """Begin a transaction, unless another process has one: waiting for it is the thread's."""
+        """Begin a transaction, unless another process has one: waiting for it is the thread's, as is any failure."""
         assert self._write_connection is not None
         try:
             self._write_connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
+        except sqlite3.DatabaseError:
             return False
         return True
 

@@ -190,12 +190,13 @@ def test_cancelling_the_task_aborts_the_request_before_any_answer(api: MessagesA
     run(api, story)
 
 
-def test_malformed_tool_input_is_kept_beside_a_block_that_can_be_sent_back(api: MessagesAPI) -> None:
-    first = user(script({"say": "Try", "garbled": '{"command": "ls'}, {"say": "Sorry"}))
+@pytest.mark.parametrize("garbled", ['{"command": "ls', '{"n": NaN}', '{"n": -Infinity}', '{"n": 1e999}', "[1]"])
+def test_malformed_tool_input_is_kept_beside_a_block_that_can_be_sent_back(api: MessagesAPI, garbled: str) -> None:
+    first = user(script({"say": "Try", "garbled": garbled}, {"say": "Sorry"}))
 
     async def story(provider: AnthropicProvider) -> None:
         answer = await ask(provider, request(first))
-        assert answer.invalid_tool_inputs == {1: '{"command": "ls'}
+        assert answer.invalid_tool_inputs == {1: garbled}
         call = answer.content[1]
         assert call["input"] == {}
         result = {"type": "tool_result", "tool_use_id": call["id"], "content": "not JSON", "is_error": True}

@@ -11,13 +11,14 @@ import pytest
 
 from server.errors import InvalidRequest, NotSupported, Refused
 from server.sessions.inputs import Uploaded, file_ids, read, read_initial
-from server.sessions.state import OpenCall, SessionState
+from server.sessions.state import OpenCall, QueuedInput, SessionState
 from tests.support.factories import THREAD, check_event
 
 ASKS = OpenCall("sevt_a", "bash", {}, True, awaits="confirmation")
 OUTSIDE = OpenCall("sevt_o", "lookup", {}, True, awaits="result")
 RUNNING = SessionState(status="running", calls=(OpenCall("sevt_r", "bash", {}, True),))
 PARKED = SessionState(calls=(ASKS, OUTSIDE), stop_reason={"type": "requires_action", "event_ids": ["a", "o"]})
+STOPPING = replace(PARKED, queue=(QueuedInput("sevt_i", "user.interrupt", 9),))
 PIXEL = base64.b64encode(b"\x89PNG").decode()
 
 
@@ -56,6 +57,7 @@ GOOD: dict[str, tuple[SessionState, list[dict[str, Any]]]] = {
     "a result without content": (PARKED, [{k: v for k, v in GIVEN.items() if k != "content"}]),
     "a search result": (PARKED, [{**GIVEN, "content": [FOUND]}]),
     "all answers and what follows them": (PARKED, [ALLOW, GIVEN, message()]),
+    "a message after an interrupt that is still to be taken": (STOPPING, [message()]),
     "an answer before the turn is parked": (replace(PARKED, status="running"), [ALLOW]),
 }  # fmt: skip
 
@@ -98,12 +100,17 @@ BAD: dict[str, tuple[SessionState, Any, type[Exception], str]] = {
     "a file that is not there": (SessionState(), [message({"type": "image", "source": {
         "type": "file", "file_id": "file_x"}})], InvalidRequest, "no file 'file_x'"),
     "another thread": (RUNNING, [{**INTERRUPT, "session_thread_id": "sthr_other"}], InvalidRequest, "no thread"),
-    "a message while answers are due": (PARKED, [message()], Refused, "stop_reason.event_ids"),
+    "a message while answers are due": (PARKED, [message()], Refused, r"sevt_a \(allow or deny\), sevt_o"),
+    "too many that wait": (
+        SessionState(queue=tuple(QueuedInput(f"m{n}", "user.message", n) for n in range(1_000))),
+        [message()], Refused, "1000 messages wait",
+    ),
     "a message when only some are given": (PARKED, [ALLOW, message()], Refused, "waits for answers"),
     "a permission nobody asked for": (RUNNING, [{**ALLOW, "tool_use_id": "sevt_r"}], Refused, "is not waiting"),
     "a permission for nothing": (PARKED, [{**ALLOW, "tool_use_id": "sevt_z"}], Refused, "not an open call"),
     "a permission for a client's tool": (PARKED, [{**ALLOW, "tool_use_id": "sevt_o"}], Refused, "is not waiting"),
     "a result for an own tool": (PARKED, [{**GIVEN, "custom_tool_use_id": "sevt_a"}], Refused, "is not waiting"),
+    "an answer after an interrupt": (STOPPING, [ALLOW], Refused, "is not waiting"),
     "twice": (PARKED, [ALLOW, ALLOW], Refused, "events.1.tool_use_id"),
     "neither yes nor no": (PARKED, [{**ALLOW, "result": "maybe"}], InvalidRequest, "allow or deny"),
     "a reason to allow": (PARKED, [{**ALLOW, "deny_message": "x"}], InvalidRequest, "deny only"),

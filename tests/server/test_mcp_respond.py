@@ -70,14 +70,16 @@ def test_what_is_no_answer_is_refused_in_words_and_loses_nothing(tmp_path: Path,
         session, (own, asks) = waiting["session_id"], [known["call_id"] for known in waiting["pending"]]
         for responses, words in (
             ([{"call_id": own}], "give `allow`"),
+            ([{"call_id": asks, "allow": "yes"}], "`responses.0.allow`"),
             ([{"call_id": own, "allow": True, "result": "x"}], "give `allow`"),
             ([{"call_id": own, "allow": True}], "is not waiting for this"),
             ([{"call_id": asks, "result": "x"}], "is not waiting for this"),
             ([{"call_id": "sevt_none", "allow": True}], "is not an open call"),
-            ([{"call_id": own, "result": "1"}, {"call_id": own, "result": "2"}], "events.1"),
+            ([{"call_id": own, "result": "1"}, {"call_id": own, "result": "2"}], "responses.1: "),
         ):
             assert words in await refusal(client, "respond", session_id=session, responses=responses)
-        assert "waits for answers" in await refusal(client, "send_message", session_id=session, message="Hello?")
+        problem = await refusal(client, "send_message", session_id=session, message="Hello?")
+        assert f"{own} (give its result)" in problem and f"{asks} (allow or deny)" in problem
         assert await call(client, "get_session", session_id=session) == waiting
         stopped = await call(client, "interrupt", session_id=session)
         assert (stopped["status"], stopped["pending"]) == ("idle", [])

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator, Mapping
+from typing import cast
 
 import pytest
+from starlette.requests import Request
 
-from server.doors.rest.body import DEEPEST, json_object
-from server.errors import InvalidRequest
+from server.doors.rest import body
+from server.doors.rest.body import DEEPEST, MOST_VALUES, json_object
+from server.doors.rest.envelope import refusal
+from server.errors import BodyTimeout, InvalidRequest
 
 JSON = "application/json"
 
@@ -57,9 +63,33 @@ def test_a_body_of_another_kind_is_refused(kind: str) -> None:
         json_object(b"{}", kind)
 
 
-def test_another_charset_or_encoding_is_refused_with_the_wires_code() -> None:
+def test_another_charset_is_refused_with_the_wires_code() -> None:
     with pytest.raises(InvalidRequest) as charset:
         json_object(b"{}", "application/json; charset=latin-1")
-    with pytest.raises(InvalidRequest) as encoding:
-        json_object(b"{}", JSON, "gzip")
-    assert (charset.value.code, encoding.value.code) == ("unsupported_charset", "request_body_encoding_unsupported")
+    assert charset.value.code == "unsupported_charset"
+
+
+def test_values_are_counted_before_they_are_made_and_text_is_none() -> None:
+    for many in (b"[]", b"{}", b"0", b'"a,b"'):
+        with pytest.raises(InvalidRequest, match="more than 500,000 values"):
+            json_object(b'{"a": [' + many + (b"," + many) * MOST_VALUES + b"]}", JSON)
+    text = "[{," * MOST_VALUES + '\\"'
+    assert json_object(json.dumps({"text": text}).encode(), JSON) == {"text": text}
+
+
+class Dribbling:
+    """A request whose body begins."""
+
+    headers: Mapping[str, str] = {}
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+
+def test_a_body_that_stops_coming_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "PATIENCE_SECONDS", 0.01)
+    with pytest.raises(BodyTimeout) as caught:
+        asyncio.run(body.whole(cast(Request, Dribbling())))
+    assert refusal(caught.value, "req_1").headers["connection"] == "close"
+    assert (caught.value.status, caught.value.code) == (408, "request_body_timeout")

@@ -14,7 +14,7 @@ import pytest
 from server.doors.observe import Observed, Seen
 from server.doors.rest.app import RestDoor
 from server.doors.rest.endpoint import MANAGED_AGENTS, Call, Endpoint
-from server.errors import Conflict, NotFound, SkiffError, StoreError, coded
+from server.errors import Conflict, NotFound, SkiffError, StoreError, TryAgain, coded
 from server.store.answers import AnswerStore
 from server.store.sqlite import SqliteDatabase
 from server.store.store import Store
@@ -43,6 +43,7 @@ class Shop:
         self.made += 1
         raise {
             "conflict": Conflict("stale"),
+            "moving": TryAgain("in a moment"),
             "coded": coded(NotFound("no such environment"), "environment_not_found"),
             "store": StoreError("/secret/path is full"),
             "bug": RuntimeError("secret detail"),
@@ -201,6 +202,9 @@ def test_errors_have_the_wires_types_codes_and_retry_headers(tmp_path: Path) -> 
         conflict = await client.post("/v1/fails/conflict")
         refused(conflict, 409, "invalid_request_error", "stale")
         assert conflict.headers["x-should-retry"] == "false"
+        moving = await client.post("/v1/fails/moving")
+        refused(moving, 409, "invalid_request_error", "in a moment")
+        assert moving.headers["x-should-retry"] == "true"
         missing = await client.post("/v1/fails/coded")
         refused(missing, 404, "not_found_error")
         assert missing.json()["error"]["details"] == {"error_code": "environment_not_found"}
@@ -312,4 +316,4 @@ def test_every_error_of_the_tree_that_a_client_sees_has_a_status_of_the_wire() -
     def below(kind: type[SkiffError]) -> list[type[SkiffError]]:
         return [kind, *(each for child in kind.__subclasses__() for each in below(child))]
 
-    assert {kind.status for kind in below(SkiffError)} <= {400, 401, 403, 404, 405, 409, 413, 421, 500}
+    assert {kind.status for kind in below(SkiffError)} <= {400, 401, 403, 404, 405, 408, 409, 413, 421, 500}

@@ -37,7 +37,7 @@ def walk(items: Sequence[Mapping[str, Any]], both: bool = False, since: str = ""
     if since:
         asked["created_at[gte]"] = since
     query = Query.parse(urlencode(asked).encode(), KNOWN)
-    call = Call(None, {}, query, {}, None)  # type: ignore[arg-type]
+    call = Call(None, {}, query, {}, None, None)  # type: ignore[arg-type]
     return asyncio.run(page(call, fetch, default=5, most=10, both=both))
 
 

@@ -11,7 +11,7 @@ from starlette.types import Message
 
 from server.doors.rest import stream
 from server.doors.rest.stream import EventStream, encoded
-from server.errors import StoreError
+from server.errors import StoreError, Unauthenticated
 from server.sessions.live import Frame
 
 SCOPE: dict[str, Any] = {"type": "http", "method": "GET", "headers": []}
@@ -69,13 +69,22 @@ class Source:
             self.closed.set()
 
 
-def play(source: Source, story: Callable[[Client], Awaitable[None]], stall: float = PATIENCE) -> Client:
+async def good() -> None:
+    """The client's key is."""
+
+
+def play(
+    source: Source,
+    story: Callable[[Client], Awaitable[None]],
+    stall: float = PATIENCE,
+    known: Callable[[], Awaitable[object]] = good,
+) -> Client:
     """Serve the source to a client, whose story is told beside; it must be let go of at the end."""
 
     async def run() -> Client:
         client = Client()
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
-            group.create_task(EventStream(source.frames(), stall)(dict(SCOPE), client.receive, client.send))
+            group.create_task(EventStream(source.frames(), stall, known)(dict(SCOPE), client.receive, client.send))
             await story(client)
         return client
 
@@ -154,3 +163,20 @@ def test_an_error_of_ours_ends_the_stream_with_the_bare_fact(caplog: pytest.LogC
     assert b"disk" not in client.body
     assert "the disk is full" in caplog.text
     assert client.got[-1]["more_body"] is False
+
+
+def test_a_stream_ends_when_its_key_is_revoked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "PING_SECONDS", 0.01)
+    asked = iter([None, Unauthenticated("Authentication failed")])
+
+    async def known() -> None:
+        if (error := next(asked)) is not None:
+            raise error
+
+    async def ended(client: Client) -> None:
+        while not client.got or client.got[-1].get("more_body", True):
+            await client.has(len(client.got) + 1)
+
+    client = play(Source(FRAME, ends=False), ended, known=known)
+    assert b"event: ping" in client.body
+    assert client.body.rpartition(b"event: error")[2].count(b"authentication_error") == 1

@@ -129,3 +129,17 @@ def test_whoever_was_cancelled_is_told_of_by_done(tmp_path: Path) -> None:
         assert await numbers(database) == [7]
 
     run(tmp_path, story)
+
+
+def test_a_small_write_to_a_broken_file_fails_in_our_words(tmp_path: Path) -> None:
+    async def story() -> None:
+        database = SqliteDatabase(tmp_path / "t.db")
+        await database.open()
+        (tmp_path / "t.db").write_bytes(b"no database at all " * 1000)
+        try:
+            with pytest.raises(StoreError, match="cannot be read"):
+                await database.write(insert(8), small=True)
+        finally:
+            await database.close()
+
+    asyncio.run(story())

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from server import events
-from server.sessions.decide import AskModel, CloseRequest, Interrupt, RunTools, Stop
+from server.errors import Refused
+from server.sessions.decide import AskModel, CloseRequest, Interrupt, Park, Resume, RunTools, Stop
 from server.sessions.state import (
     TRANSITIONS,
     IllegalTransition,
@@ -21,7 +22,7 @@ from server.sessions.state import (
     load,
     seconds_between,
 )
-from tests.support.drive import Driven
+from tests.support.drive import ASKS, CUSTOM, Driven
 from tests.support.factories import THREAD, LogBuilder, call, say
 
 STATUS = {
@@ -117,11 +118,13 @@ def test_a_cached_state_of_another_version_is_a_type_error(wrong: dict[str, obje
 
 # --- random lives ----------------------------------------------------------------------------------------------------
 
+OUTCOMES = ["say", "nothing", "refuse", "cut off", "fail", "fail for good", "lost", *["call"] * 5]
 texts = st.sampled_from(["hi", "go on", "ä\u2028😀"])
 
 
 class Life(RuleBasedStateMachine):
-    """Inputs at any time, a model that answers or fails, tools that answer in any order, crashes anywhere."""
+    """Inputs at any time, a model that answers or fails, tools that answer in any order, clients that are asked and
+    answer some of it, crashes anywhere."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,15 +132,48 @@ class Life(RuleBasedStateMachine):
 
     @rule(text=texts)
     def send(self, text: str) -> None:
-        self.session.append(events.user_message(THREAD, [events.text(text)]))
+        try:
+            self.session.send({"type": "user.message", "content": [events.text(text)]})
+        except Refused:
+            state = self.session.state
+            assert state.parked and state.awaited, "refused, and no answer would have been taken either"
+            assert not state.interrupted, "refused, though an interrupt goes before it"
 
     @rule()
     def send_interrupt(self) -> None:
-        self.session.append(events.user_interrupt(THREAD))
+        self.session.send({"type": "user.interrupt"})
+
+    @precondition(lambda self: self.session.state.awaited)
+    @rule(at=st.integers(0, 2), count=st.integers(1, 3), well=st.booleans(), then=st.sampled_from(["", "again", "say"]))
+    def answer(self, at: int, count: int, well: bool, then: str) -> None:
+        """Answer one call or more, maybe once more, maybe with a message."""
+        session, awaited = self.session, self.session.state.awaited
+        chosen = [*awaited[at % len(awaited) :], *awaited[: at % len(awaited)]][:count]
+        said = [session.reply_to(call_id, well=well) for call_id in chosen]
+        if session.state.interrupted:
+            with pytest.raises(Refused):
+                session.send(*said)
+            return
+        if then == "say" and (len(chosen) == len(awaited) or not session.state.parked):
+            said.append({"type": "user.message", "content": [events.text("and this")]})
+        session.send(*said)
+        if then == "again":
+            with pytest.raises(Refused):
+                session.send(said[0])
 
     @rule()
     def crash(self) -> None:
         self.session.crash()
+
+    @precondition(lambda self: isinstance(self.session.work, Park))
+    @rule()
+    def park(self) -> None:
+        self.session.park()
+
+    @precondition(lambda self: isinstance(self.session.work, Resume))
+    @rule()
+    def resume(self) -> None:
+        self.session.resume()
 
     @precondition(lambda self: isinstance(self.session.work, CloseRequest))
     @rule()
@@ -158,16 +194,16 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: isinstance(self.session.work, AskModel))
     @rule(
-        outcome=st.sampled_from(["say", "nothing", "refuse", "cut off", "fail", "fail for good", "lost", "call"]),
-        calls=st.integers(1, 3),
+        outcome=st.sampled_from(OUTCOMES),
+        calls=st.lists(st.sampled_from(["bash", ASKS, CUSTOM]), min_size=1, max_size=3),
         meanwhile=st.lists(st.sampled_from(["message", "interrupt"]), max_size=2),
     )
-    def ask(self, outcome: str, calls: int, meanwhile: list[str]) -> None:
+    def ask(self, outcome: str, calls: list[str], meanwhile: list[str]) -> None:
         session = self.session
         start = session.begin_request()
         for what in meanwhile:
             self.send("meanwhile") if what == "message" else self.send_interrupt()
-        asked = session.calls_of(calls)
+        asked = session.calls_to(calls)
         match outcome:
             case "say":
                 session.answer(start, say("ok"), stop="end_turn")
@@ -190,7 +226,9 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: isinstance(self.session.work, RunTools))
     @rule(at=st.integers(0, 2), life=st.sampled_from(["one", "two"]))
     def dispatch(self, at: int, life: str) -> None:
-        calls = self.session.state.calls
+        work = self.session.work
+        assert isinstance(work, RunTools)
+        calls = work.calls
         chosen = calls[at % len(calls)].id
         self.session.append(events.dispatched(THREAD, chosen, life))
         assert {known.id: known.incarnation for known in self.session.state.calls}[chosen] == life
@@ -268,3 +306,31 @@ def test_a_parked_turn_survives_the_cache() -> None:
     log, *_ = parked()
     state = fold(SessionState(), log.events)
     assert load(json.loads(json.dumps(dump(state)))) == state
+
+
+def test_a_turn_whose_answers_have_come_is_ended_by_an_interrupt_in_so_many_words() -> None:
+    session = Driven()
+    session.send({"type": "user.message", "content": [events.text("hi")]})
+    session.answer(session.begin_request(), *session.calls_to([CUSTOM]), stop="tool_use")
+    session.park()
+    session.send(session.reply_to(session.state.awaited[0]), {"type": "user.interrupt"})
+    session.interrupt()
+    assert (session.state.stop_reason, session.state.owed) == ({"type": "end_turn"}, False)
+    session.check()
+
+
+def test_a_turn_of_nothing_but_the_clients_own_tools_ends_at_its_bound() -> None:
+    session = Driven()
+    session.send({"type": "user.message", "content": [events.text("hi")]})
+    for _ in range(5):
+        session.answer(session.begin_request(), *session.calls_to([CUSTOM]), stop="tool_use")
+        session.park()
+        session.send(session.reply_to(session.state.awaited[0]))
+    session.resume()
+    assert isinstance(session.work, Stop) and session.work.reason == "retries_exhausted"
+    session.stop()
+    session.check()
+    session.send({"type": "user.message", "content": [events.text("go on")]})
+    assert isinstance(session.work, AskModel)
+    session.begin_request()
+    assert session.state.turns == 2

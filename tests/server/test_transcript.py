@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from server import events
 from server.providers.scripted.validation import refusal
 from server.sessions.transcript import Transcript
@@ -137,3 +139,15 @@ def test_a_message_that_names_a_file_reaches_the_model_with_the_file() -> None:
     log.ask(message.id, turn=True)
     (only,) = Transcript(log.events).messages()
     assert only["content"][0]["text"] == "what the file holds"
+
+
+@pytest.mark.parametrize("content", [[], [{"type": "image", "source": {"type": "url", "url": "https://x/y.png"}}]])
+def test_a_failure_without_text_or_with_more_than_text_is_said_in_words(content: list[Any]) -> None:
+    """The API refuses `is_error` then, and would refuse the conversation for ever."""
+    log = LogBuilder()
+    start = log.ask(log.message("hi"), turn=True)
+    found = log.answer(start, call("toolu_1", "lookup"), stop="tool_use", custom=["lookup"])
+    log.add(events.custom_tool_result(THREAD, found.calls[0].id, content, is_error=True))
+    result = sent(log)[-1]["content"][0]
+    assert result["content"] == [events.text("The tool failed."), *content]
+    assert ("is_error" in result) == (not content)

@@ -160,7 +160,7 @@ def test_the_readmes_example_runs(
     section = readme.split("\n## The Managed Agents API\n")[1].split("\n## ")[0]
     (example,) = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     assert example.count("http://127.0.0.1:8400") == 1
-    monkeypatch.setenv("SKIFF_TOKEN", TOKEN)
+    monkeypatch.setenv("SKIFF_API_KEY", TOKEN)
     made: dict[str, Any] = {}
     exec(example.replace("http://127.0.0.1:8400", site.url), made)
     assert "83 89 97" in capsys.readouterr().out

@@ -6,21 +6,36 @@ It appends what the loop appends, through the same constructors, and checks at e
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server import events
 from server.events import NewEvent, StoredEvent
 from server.providers import Block, ModelUsage
 from server.providers.scripted.validation import refusal
+from server.sessions import inputs
 from server.sessions.answer import wire_usage
-from server.sessions.decide import AskModel, CloseRequest, Interrupt, Limits, Rest, RunTools, Stop, Work, next_work
+from server.sessions.decide import (
+    AskModel,
+    CloseRequest,
+    Interrupt,
+    Limits,
+    Park,
+    Rest,
+    Resume,
+    RunTools,
+    Stop,
+    Work,
+    next_work,
+)
 from server.sessions.state import SessionState, dump, fold, load
 from server.sessions.transcript import Transcript
 from server.sessions.usage import session_usage
 from tests.support.factories import THREAD, LogBuilder, call, say
 
 LIMITS = Limits(retries=2, requests_per_turn=5)
+ASKS, CUSTOM = "risky", "lookup"
+"""The names of a tool that asks before it runs, and of one that the client runs."""
 
 
 class Driven:
@@ -56,6 +71,26 @@ class Driven:
         assert json.dumps(self.transcript.messages()) == json.dumps(said)
         assert load(json.loads(json.dumps(dump(before)))) == before
 
+    # --- what clients do ---------------------------------------------------------------------------------------------
+
+    def send(self, *asked: Mapping[str, Any]) -> None:
+        """What a client sends, taken or refused as the doors do."""
+        self.append(inputs.read(asked, self.state, THREAD))
+
+    def reply_to(self, call_id: str, *, well: bool = True) -> dict[str, Any]:
+        """The answer that this call waits for: an allowance and a result, or a denial and a failure."""
+        waits = {known.id: known.awaits for known in self.state.calls}[call_id]
+        if waits == "confirmation":
+            return {"type": "user.tool_confirmation", "tool_use_id": call_id, "result": "allow" if well else "deny"}
+        assert waits == "result"
+        said = [events.text("42")] if well else []
+        return {
+            "type": "user.custom_tool_result",
+            "custom_tool_use_id": call_id,
+            "content": said,
+            "is_error": not well,
+        }
+
     # --- what the loop does ------------------------------------------------------------------------------------------
 
     def close_request(self) -> None:
@@ -69,13 +104,24 @@ class Driven:
             events.tool_result(THREAD, open_call.id, [events.text("interrupted")], is_error=True)
             for open_call in self.state.calls
         ]
-        end = self._end("end_turn") if self.state.status != "idle" else []
+        end = self._end({"type": "end_turn"}) if self.state.unfinished else []
         self.append(closed, events.delivered(THREAD, work.input_ids), end)
 
     def stop(self) -> None:
         work = self.work
         assert isinstance(work, Stop)
-        self.append([events.delivered(THREAD, work.deliver)] if work.deliver else [], self._end(work.reason))
+        self.append([events.delivered(THREAD, work.deliver)] if work.deliver else [], self._end({"type": work.reason}))
+
+    def park(self) -> None:
+        work = self.work
+        assert isinstance(work, Park)
+        self.append(self._end({"type": "requires_action", "event_ids": list(work.awaited)}))
+
+    def resume(self) -> None:
+        assert isinstance(self.work, Resume)
+        turns = self.state.turns
+        self.append(events.turn_started(THREAD, "agent"))
+        assert self.state.turns == turns, "a turn that goes on is the same one"
 
     def begin_request(self) -> str:
         work = self.work
@@ -88,12 +134,13 @@ class Driven:
             [events.delivered(THREAD, work.deliver)] if work.deliver else [],
             start,
         )
+        assert work.deliver or self.state.turn_requests <= LIMITS.requests_per_turn, "past the bound of a turn"
         self._check_request()
         return start.id
 
     def answer(self, start_id: str, *content: Block, stop: str) -> None:
         builder = LogBuilder()
-        self.append(builder.answer(start_id, *content, stop=stop).events)
+        self.append(builder.answer(start_id, *content, stop=stop, asks=[ASKS], custom=[CUSTOM]).events)
 
     def fail(self, start_id: str, *, retryable: bool) -> None:
         again = retryable and self.state.failures + 1 <= LIMITS.retries
@@ -101,24 +148,35 @@ class Driven:
         self.append(self._failed(start_id), error, events.turn_rescheduled(THREAD, "agent") if again else [])
 
     def calls_of(self, count: int) -> list[dict[str, Any]]:
-        """So many calls, with model ids that were never used before."""
-        self._asked += count
-        return [call(f"toolu_{self._asked - n}") for n in range(count)]
+        """So many calls of a tool that may run at once."""
+        return self.calls_to(["bash"] * count)
+
+    def calls_to(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Calls of these tools, with model ids that were never used before."""
+        self._asked += len(names)
+        return [call(f"toolu_{self._asked - n}", name) for n, name in enumerate(names)]
 
     def result(self, at: int) -> None:
         work = self.work
         assert isinstance(work, RunTools)
         answered = work.calls[at % len(work.calls)]
+        assert not answered.awaits, "nothing runs before it is allowed"
         self.append(events.tool_result(THREAD, answered.id, [events.text(f"of {answered.id}")], is_error=False))
 
     def settle(self) -> None:
-        """Go on with a model that says only `ok` until there is nothing to do. It must come to that."""
-        for _ in range(30):
+        """Go on, with a model that says only `ok` and a client that answers what it is asked, until there is nothing
+        to do. It must come to that."""
+        for _ in range(40):
             match self.work:
+                case Rest() if self.state.awaited:
+                    self.send(self.reply_to(self.state.awaited[-1]))
                 case Rest():
-                    assert self.state.status == "idle"
                     assert not self.state.queue
                     return
+                case Park():
+                    self.park()
+                case Resume():
+                    self.resume()
                 case CloseRequest():
                     self.close_request()
                 case Interrupt():
@@ -135,16 +193,18 @@ class Driven:
     def _failed(self, start_id: str) -> NewEvent:
         return events.model_request_end(THREAD, start_id, wire_usage(ModelUsage()), is_error=True)
 
-    def _end(self, reason: str) -> list[NewEvent]:
-        details = {"type": "refusal", "category": None, "explanation": None} if reason == "refusal" else None
-        return events.turn_ended(THREAD, "agent", {"type": reason}, session_usage(self.state), details)
+    def _end(self, reason: Mapping[str, Any]) -> list[NewEvent]:
+        refused = reason["type"] == "refusal"
+        details = {"type": "refusal", "category": None, "explanation": None} if refused else None
+        return events.turn_ended(THREAD, "agent", reason, session_usage(self.state), details)
 
     # --- what is always true -----------------------------------------------------------------------------------------
 
     def check(self) -> None:
         open_request: str | None = None
-        open_calls: list[str] = []
-        working = False
+        open_calls: dict[str, bool] = {}
+        """Call to whether somebody outside has to answer it."""
+        working, asked_for = False, list[str]()
         for event in self.log.events:
             body = event.public or {}
             match event.type:
@@ -157,19 +217,34 @@ class Driven:
                     assert body["model_request_start_id"] == open_request
                     open_request = None
                 case "agent.tool_use":
-                    open_calls.append(event.id)
+                    open_calls[event.id] = body["evaluated_permission"] == "ask"
+                case "agent.custom_tool_use":
+                    open_calls[event.id] = not event.private
                 case "agent.tool_result":
-                    open_calls.remove(body["tool_use_id"])  # raises for a second result
+                    del open_calls[body["tool_use_id"]]  # raises for a second result
+                case "user.custom_tool_result":
+                    assert open_calls.pop(body["custom_tool_use_id"])
+                case "user.tool_confirmation":
+                    assert open_calls[body["tool_use_id"]], "a second word on a call"
+                    open_calls[body["tool_use_id"]] = False
                 case "session.status_running":
-                    working = True
+                    working, asked_for = True, []
                 case "session.status_idle":
-                    assert working, "idle twice"
-                    assert not open_calls, "idle with an open call"
+                    assert working or asked_for, "idle twice"
                     assert open_request is None, "idle with an open request"
-                    working = False
+                    working, asked_for = False, list(body["stop_reason"].get("event_ids", ()))
+                    waiting = [call_id for call_id, outside in open_calls.items() if outside]
+                    assert asked_for == waiting, "what a client is asked for is what is waited for"
+                    assert asked_for or not open_calls, "idle with an open call"
         assert working == (self.state.status != "idle")
         assert self.state.open_request == open_request
-        assert [known.id for known in self.state.calls] == open_calls
+        assert [known.id for known in self.state.calls] == list(open_calls)
+        if isinstance(self.work, Rest):
+            waiting = [call_id for call_id, outside in open_calls.items() if outside]
+            assert not working
+            assert asked_for == waiting, "at rest, and clients were told last of all for whom"
+            assert bool(waiting) == bool(open_calls)
+            assert waiting or not self.state.queue, "at rest, and something waits that nobody will come for"
 
     def _check_request(self) -> None:
         messages = self.transcript.messages()

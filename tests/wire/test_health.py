@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from server.engine.lock import EngineLock
 from server.errors import InvalidRequest
 from server.telemetry import exported
-from tests.support.scenario import eventually
+from tests.support.cast import Cast
+from tests.support.scenario import MODEL, eventually
 from tests.support.served import Site, served
 
 
@@ -76,6 +78,29 @@ def test_figures_need_the_key_and_count_requests_by_route(site: Site) -> None:
     assert found["skiff_http_request_seconds_count", *labels[:2]] >= 1
     assert found["skiff_sessions_at_work",] >= 0 and found["skiff_sandboxes",] >= 0 and ("skiff_engine",) in found
     assert "agent_counted" not in answer.text and "strange" not in answer.text
+
+
+def test_figures_tell_what_models_were_asked_and_what_it_cost(site: Site) -> None:
+    with site.client() as client:
+        before = figures(site)
+        Cast(client).rested({"say": "ok"})
+        Cast(client).rested({"say": "ok"}, agent=client.beta.agents.create(name="unpriced", model="invented").id)
+    added = {key: value - before.get(key, 0) for key, value in figures(site).items()}
+    assert added["skiff_model_requests_total", ("model", MODEL), ("outcome", "answered")] == 1
+    assert added["skiff_model_tokens_total", ("kind", "output"), ("model", MODEL)] > 0
+    assert {dict(labels)["kind"] for name, *labels in added if name == "skiff_model_tokens_total"} == {
+        "input", "output", "cache_read", "cache_write",
+    }  # fmt: skip
+    assert added["skiff_model_cost_usd_total", ("model", MODEL)] > 0
+    assert ("skiff_model_cost_usd_total", ("model", "invented")) not in added
+
+
+def figures(site: Site) -> dict[tuple[Any, ...], float]:
+    """What /metrics says, by name and labels."""
+    with site.http() as http:
+        text = http.get("/metrics").text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {(sample.name, *sorted(sample.labels.items())): sample.value for sample in samples}
 
 
 @contextmanager

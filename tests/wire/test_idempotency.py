@@ -57,3 +57,14 @@ def test_a_request_that_was_refused_may_be_sent_again_under_its_key(site: Site) 
         site.client().beta.agents.create(name="", model=MODEL, extra_headers=headers)
     agent = site.client().beta.agents.create(name="good", model=MODEL, extra_headers=headers)
     site.client().beta.agents.archive(agent.id)
+
+
+def test_uploads_under_one_key_are_the_same_when_their_bytes_are(site: Site) -> None:
+    files, headers = site.client().beta.files, {"Idempotency-Key": "upload-1"}
+    first = files.upload(file=("a.txt", b"same"), extra_headers=headers)
+    assert files.upload(file=("a.txt", b"same"), extra_headers=headers) == first
+    for other in (("a.txt", b"else"), ("b.txt", b"same")):
+        with pytest.raises(anthropic.ConflictError, match="used before"):
+            files.upload(file=other, extra_headers=headers)
+    assert [file.id for file in files.list() if file.filename == "a.txt" and file.size_bytes == 4].count(first.id) == 1
+    files.delete(first.id)

@@ -11,8 +11,8 @@ import importlib.util
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,10 @@ from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from server.doors.observe import seen
-from server.doors.rest import body, envelope, refused
+from server.doors.rest import body, envelope, idempotency, refused
 from server.doors.rest.auth import Verify, holder
-from server.doors.rest.endpoint import Call, Endpoint
-from server.doors.rest.idempotency import Answers, Idempotency, Key, read
+from server.doors.rest.endpoint import Call, Endpoint, Make
+from server.doors.rest.idempotency import Answers, Idempotency
 from server.doors.rest.query import Query
 from server.errors import InvalidRequest, NotFound, NotSupported, SkiffError
 
@@ -96,7 +96,10 @@ class RestDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         answer = await self._answered(request)
-        await answer(scope, receive, send)
+        try:
+            await answer(scope, receive, send)
+        except SkiffError as error:  # of an answer that has begun: its length tells the client that it was cut
+            logger.warning("%s: the answer was broken off: %s", seen(scope).id, error)
 
     async def _answered(self, request: Request) -> Response:
         notes = seen(request.scope)
@@ -129,6 +132,8 @@ class RestDoor:
     def _path(self, request: Request) -> tuple[Path | None, Mapping[str, str]]:
         """The path; None for one that is known and not served. Raises NotFound for one that nobody knows."""
         asked = request.scope["path"]
+        if b"%2f" in request.scope.get("raw_path", b"").lower():  # of an id, which has none: it would pass for a path
+            raise NotFound("Not found")
         for path in self._paths:
             if match := path.pattern.fullmatch(asked):
                 return path, match.groupdict()
@@ -140,28 +145,23 @@ class RestDoor:
         """The handler's answer, or the one that the same request got before."""
         endpoint = found.endpoint
         raw = b"" if endpoint.raw or request.method == "GET" else await body.whole(request)
-        sent = body.json_object(
-            raw, request.headers.get("content-type", ""), request.headers.get("content-encoding", "")
-        )
+        sent = body.json_object(raw, request.headers.get("content-type", ""))
         if sent and not endpoint.takes:
             raise InvalidRequest(f"{next(iter(sent))}: unknown field. This endpoint takes none.")
-        key = read(request, None if endpoint.raw else raw)
-        own = (key.text, key.digest) if key and endpoint.keeps_key else None
-        call = Call(self._uses, found.parameters, query, sent, request, own)
-        if key is None or own:
+        call = Call(self._uses, found.parameters, query, sent, request, partial(holder, request.headers, self._verify))
+        named = idempotency.text(request)
+        if named is None:
             return _response(await endpoint.handle(call))
-        return await self._once(key, endpoint, call)
+        if endpoint.raw:
+            return _response(await endpoint.handle(replace(call, once=partial(self._once, named, request))))
+        key = idempotency.key(named, request, idempotency.canonical(raw))
+        if endpoint.keeps_key:
+            return _response(await endpoint.handle(replace(call, key=(key.text, key.digest))))
+        return _response(await self._idempotency.once(key, partial(endpoint.handle, call)))
 
-    async def _once(self, key: Key, endpoint: Endpoint, call: Call) -> Response:
-        async with AsyncExitStack() as held:
-            held.enter_context(self._idempotency.alone(key))
-            known = await self._idempotency.recall(key)
-            if known is not None:
-                return JSONResponse(known)
-            answer = await endpoint.handle(call)
-            if isinstance(answer, Mapping):
-                await self._idempotency.remember(key, answer)
-            return _response(answer)
+    async def _once(self, named: str, request: Request, digest: bytes, make: Make) -> Mapping[str, Any]:
+        """`Call.once`, with the request that it is about."""
+        return await self._idempotency.once(idempotency.key(named, request, digest), make)
 
 
 def check_headers(endpoint: Endpoint, request: Request) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MANAGED_AGENTS = "managed-agents-2026-04-01"
 """The beta without which the API's own resources do not exist for a client (observed: 404)."""
 
+Make = Callable[[], Awaitable[Mapping[str, Any]]]
+"""Does what was asked, and gives the answer."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -34,8 +37,13 @@ class Call:
     """The JSON object that was sent; empty where the endpoint takes none."""
     request: Request
     """For what is not JSON: multipart bodies, the end of a connection."""
+    known: Callable[[], Awaitable[object]]
+    """Raises Unauthenticated when the key that the request bore is good no more: for answers that go on."""
     key: tuple[str, str] | None = None
     """(Idempotency-Key, digest of the request), where the client sent one and the endpoint stores it itself."""
+    once: Callable[[bytes, Make], Awaitable[Mapping[str, Any]]] | None = None
+    """`once(digest, make)`, where the client sent an Idempotency-Key and the handler reads the body itself: the answer
+    given before to the body with this digest, else what `make` gives."""
 
 
 Handler = Callable[[Call], Awaitable["Mapping[str, Any] | Response"]]

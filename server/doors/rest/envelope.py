@@ -11,10 +11,11 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from server.errors import Conflict, SkiffError
+from server.errors import BodyTimeout, Conflict, SkiffError, TryAgain
 
 REQUEST_ID = "request-id"
 SHOULD_RETRY = "x-should-retry"
+API = "api_error"
 UNEXPECTED = "Something went wrong inside Skiff. The log has the reason under this request id."
 
 
@@ -29,10 +30,6 @@ class MethodNotAllowed(SkiffError):
         self.allowed = allowed
 
 
-class InFlight(Conflict):
-    """The same Idempotency-Key is being answered at this moment; asking again a little later helps."""
-
-
 def refusal(error: SkiffError, request_id: str) -> JSONResponse:
     """The answer to a request that failed with this error; of one that is nobody's fault but ours, the bare fact."""
     shown = str(error) if error.status < 500 else UNEXPECTED
@@ -41,7 +38,7 @@ def refusal(error: SkiffError, request_id: str) -> JSONResponse:
 
 def unexpected(request_id: str) -> JSONResponse:
     """The answer when the program is wrong."""
-    return JSONResponse(body("api_error", UNEXPECTED, request_id), 500)
+    return JSONResponse(body(API, UNEXPECTED, request_id), 500)
 
 
 def body(kind: str, message: str, request_id: str, code: str = "") -> dict[str, Any]:
@@ -55,8 +52,10 @@ def body(kind: str, message: str, request_id: str, code: str = "") -> dict[str, 
 def _headers(error: SkiffError) -> Mapping[str, str]:
     if isinstance(error, MethodNotAllowed):
         return {"allow": ", ".join(error.allowed)}
-    if isinstance(error, InFlight):
+    if isinstance(error, TryAgain):
         return {SHOULD_RETRY: "true"}
+    if isinstance(error, BodyTimeout):  # what may still come of the body is not the next request
+        return {"connection": "close"}
     if isinstance(error, Conflict):  # the SDK asks again after 409, which cannot help here
         return {SHOULD_RETRY: "false"}
     return {}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -23,19 +26,32 @@ _TEXT = {"type": "string"}
 
 
 async def upload(call: Call) -> Mapping[str, Any]:
-    """The bytes go to the disk as they come; nothing stays of a form that turns out wrong."""
+    """The bytes go to the disk as they come; nothing stays of a form that turns out wrong, or was sent before.
+
+    Under an Idempotency-Key two uploads are the same when what they say is: the boundary between the parts of a form
+    differs from try to try.
+    """
     files, request = call.uses.files, call.request
+    digest = hashlib.sha256()
     async with files.receiving() as incoming:
+
+        async def take(portion: bytes) -> None:
+            if call.once:
+                digest.update(portion)
+            await incoming.write(portion)
+
         part, fields = await multipart.read(
-            request.headers.get("content-type", ""),
-            body.pieces(request, files.max_bytes + AROUND),
-            incoming.write,
+            request.headers.get("content-type", ""), body.pieces(request, files.max_bytes + AROUND), take
         )
         seconds = fields.pop("expires_in_seconds", None)
         if fields:
             raise InvalidRequest(f"{next(iter(fields))[:80]}: unknown field. Known: file, expires_in_seconds.")
-        mime_type = part.headers.get("content-type", "")
-        return await files.keep(incoming, part.filename or "", mime_type, _expiry(seconds))
+        said = part.filename or "", part.headers.get("content-type", ""), _expiry(seconds)
+        make = partial(files.keep, incoming, *said)
+        if call.once is None:
+            return await make()
+        digest.update(json.dumps(said).encode())
+        return await call.once(digest.digest(), make)
 
 
 def _expiry(text: str | None) -> int | None:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
 
-from server.doors.rest.envelope import InFlight
-from server.errors import InvalidRequest
+from server.errors import InvalidRequest, TryAgain
+
+T = TypeVar("T")
 
 HEADER = "idempotency-key"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -42,23 +43,23 @@ class Key:
     digest: str
 
 
-def read(request: Request, body: bytes | None) -> Key | None:
-    """The request's key; None when there is none. Raises InvalidRequest.
-
-    body    None where the handler reads it, as it does with files of up to 500 MB. They are told apart by their length:
-            their bytes are not here yet, and differ from try to try by the boundary between the parts.
-    """
-    text = request.headers.get(HEADER)
-    if text is None or request.method != "POST":
+def text(request: Request) -> str | None:
+    """The key that a POST names; None when there is none. Raises InvalidRequest."""
+    named = request.headers.get(HEADER)
+    if named is None or request.method != "POST":
         return None
-    if not _KEY.fullmatch(text):
+    if not _KEY.fullmatch(named):
         raise InvalidRequest(f"{HEADER}: must be 1 to 255 visible ASCII characters.")
-    content = request.headers.get("content-length", "").encode() if body is None else _canonical(body)
+    return named
+
+
+def key(named: str, request: Request, content: bytes) -> Key:
+    """The key with what it stands for. `content` is the same for the same body, and for no other."""
     asked = b"\0".join([request.url.path.encode(), request.scope["query_string"], content])
-    return Key(text, hashlib.sha256(asked).hexdigest())
+    return Key(named, hashlib.sha256(asked).hexdigest())
 
 
-def _canonical(body: bytes) -> bytes:
+def canonical(body: bytes) -> bytes:
     """The same for the same object, however its fields are ordered. The body is known to be JSON."""
     return json.dumps(json.loads(body or b"{}"), sort_keys=True).encode()
 
@@ -70,21 +71,27 @@ class Idempotency:
         self._answers = answers
         self._busy: set[str] = set()
 
+    async def once(self, key: Key, make: Callable[[], Awaitable[T]]) -> Mapping[str, Any] | T:
+        """The answer given before, else what `make` gives, which is kept when it is an object.
+
+        Raises TryAgain while somebody else makes it, Conflict when the key was used for another request.
+        """
+        with self._alone(key):
+            given = await self._answers.recall(key.text, key.digest)
+            if given is not None:
+                return given
+            made = await make()
+            if isinstance(made, Mapping):
+                await self._answers.remember(key.text, key.digest, made)
+            return made
+
     @contextmanager
-    def alone(self, key: Key) -> Iterator[None]:
-        """Hold the key while it is answered. Raises InFlight when somebody else does."""
+    def _alone(self, key: Key) -> Iterator[None]:
+        """Hold the key while it is answered."""
         if key.text in self._busy:
-            raise InFlight(f"A request with {HEADER} {key.text!r} is being answered now. Try again in a moment.")
+            raise TryAgain(f"A request with {HEADER} {key.text!r} is being answered now. Try again in a moment.")
         self._busy.add(key.text)
         try:
             yield
         finally:
             self._busy.discard(key.text)
-
-    async def recall(self, key: Key) -> Mapping[str, Any] | None:
-        """The answer given before, or None. Raises Conflict when the key was used for another request."""
-        return await self._answers.recall(key.text, key.digest)
-
-    async def remember(self, key: Key, answer: Mapping[str, Any]) -> None:
-        """Keep the answer."""
-        await self._answers.remember(key.text, key.digest, answer)

@@ -75,7 +75,7 @@ class _Form:
 
     def __init__(self, boundary: str) -> None:
         self._parts: list[Part] = []
-        self._header = ["", ""]
+        self._header = (bytearray(), bytearray())
         self._portions: list[bytes] = []
         self._ended = False
         callbacks: MultipartCallbacks = {
@@ -127,12 +127,12 @@ class _Form:
         self._parts.append(Part())
 
     def _said(self, which: int, data: bytes) -> None:
-        self._header[which] += data.decode("utf-8", "replace")
+        self._header[which].extend(data)  # which may be part of a character: the body comes in any pieces
 
     def _keep_header(self) -> None:
-        name, value = self._header
+        name, value = (data.decode("utf-8", "replace") for data in self._header)
         self._parts[-1].headers[name.lower()] = value
-        self._header = ["", ""]
+        self._header = (bytearray(), bytearray())
 
     def _understand(self) -> None:
         self._parts[-1].understand()

@@ -29,14 +29,16 @@ ERRORS = {
     "401": "No key, or a wrong one.",
     "403": "The Origin header is that of a strange web page.",
     "404": "There is no such object, or the beta is not named.",
-    "409": "Another change came first, or the Idempotency-Key was used for another request.",
+    "408": "The body stopped coming.",
+    "409": "Another change came first, or the Idempotency-Key was used for another request; `x-should-retry` says"
+    " whether the same request may succeed later.",
     "413": "The body is too large.",
     "421": "The Host header names another server.",
     "500": "Something went wrong inside; the log has the request id.",
 }
 _KINDS = (
     "invalid_request_error", "authentication_error", "permission_error", "not_found_error", "request_too_large",
-    "api_error",
+    "timeout_error", "api_error",
 )  # fmt: skip
 _ENVELOPE: Schema = {
     "type": "object",

@@ -88,7 +88,7 @@ async def page(
     limit = call.query.number("limit", 1, most) or default
     order = call.query.choice("order", ORDERS, order)
     cursor = _cursor(call, order, both)
-    if cursor is not None and at is created:
+    if cursor is not None:
         _check_bounds(call, cursor)
     back = cursor is not None and cursor.back
     found = list(await fetch(limit + 1, cursor.position if cursor else None, _OTHER[order] if back else order))

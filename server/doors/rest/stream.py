@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Mapping
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from server.doors.observe import seen
 from server.doors.rest import envelope
 from server.doors.rest.endpoint import Call
-from server.errors import InvalidRequest
+from server.errors import InvalidRequest, Unauthenticated
 from server.sessions.live import PREVIEWS
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ async def stream(call: Call) -> Response:
     frames = await call.uses.sessions.live(
         call.path["session_id"], call.path.get("thread_id"), previews=set(chosen), after=_after(call)
     )
-    return EventStream(frames, call.uses.stall_seconds)
+    return EventStream(frames, call.uses.stall_seconds, call.known)
 
 
 def _after(call: Call) -> int | None:
@@ -83,15 +84,18 @@ class _Stalled(Exception):
 
 
 class EventStream(Response):
-    """An answer that goes on until the session is deleted, or the client is gone."""
+    """An answer that goes on until the session is deleted, the client gone, or its key good no more."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[Frame], stall_seconds: float) -> None:
+    def __init__(
+        self, frames: AsyncGenerator[Frame], stall_seconds: float, known: Callable[[], Awaitable[object]]
+    ) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._frames = frames
         self._stall = stall_seconds
+        self._known = known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve. The head goes out at once: whoever has it misses nothing that comes after."""
@@ -104,10 +108,12 @@ class EventStream(Response):
                     await self._serve(frames, send, gone)
                 except _Stalled:
                     problem = f"The stream was dropped: nothing was read for {self._stall:g} s. Resume it."
-                    last = _error(problem, seen(scope).id)
+                    last = _error(envelope.API, problem, seen(scope).id)
+                except Unauthenticated as error:
+                    last = _error(error.wire_type, str(error), seen(scope).id)
                 except Exception:
                     logger.exception("%s: the stream broke", seen(scope).id)
-                    last = _error(envelope.UNEXPECTED, seen(scope).id)
+                    last = _error(envelope.API, envelope.UNEXPECTED, seen(scope).id)
             if not gone.done():
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LINGER_SECONDS):
@@ -117,10 +123,13 @@ class EventStream(Response):
             await asyncio.wait({gone})
 
     async def _serve(self, frames: AsyncGenerator[Frame], send: Send, gone: asyncio.Task[None]) -> None:
-        """Every frame as it comes, and a ping where none does."""
-        coming = asyncio.create_task(_next(frames))
+        """Every frame as it comes, and a ping where none does. Raises Unauthenticated once the key is revoked."""
+        coming, looked = asyncio.create_task(_next(frames)), time.monotonic()
         try:
             while True:
+                if time.monotonic() - looked >= PING_SECONDS:
+                    await self._known()
+                    looked = time.monotonic()
                 await asyncio.wait((coming, gone), timeout=PING_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 if gone.done():
                     return
@@ -152,8 +161,8 @@ def encoded(frame: Frame) -> bytes:
     return f"event: {frame.event['type']}\n{place}data: {data}\n\n".encode()
 
 
-def _error(problem: str, request_id: str) -> bytes:
-    data = json.dumps(envelope.body("api_error", problem, request_id))
+def _error(kind: str, problem: str, request_id: str) -> bytes:
+    data = json.dumps(envelope.body(kind, problem, request_id))
     return f"event: error\ndata: {data}\n\n".encode()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from server.doors.mcp import answers, results
 from server.doors.mcp.door import Door
@@ -15,18 +16,19 @@ from server.doors.mcp.tools.messages import rest
 from server.doors.mcp.tools.parameters import SessionId, WaitSeconds
 from server.doors.mcp.tools.tool import tool
 from server.doors.mcp.waiting import whole
+from server.errors import InvalidRequest
 
 
 class CallAnswer(BaseModel):
-    """What is to become of one call."""
+    """What is to become of one call. Strict: a word that only looks like a yes must not let a command run."""
 
     model_config = ConfigDict(extra="forbid")
 
     call_id: str = Field(description="The call, as `pending` names it")
-    allow: bool | None = Field(default=None, description="For a call that needs approval: whether it may run")
+    allow: StrictBool | None = Field(default=None, description="For a call that needs approval: whether it may run")
     reason: str | None = Field(default=None, description="With allow=false: what the agent should know about it")
     result: str | None = Field(default=None, description="For a call that needs a result: the result, as text")
-    is_error: bool = Field(default=False, description="With `result`: whether the tool failed")
+    is_error: StrictBool = Field(default=False, description="With `result`: whether the tool failed")
 
 
 class RespondTool:
@@ -49,9 +51,17 @@ class RespondTool:
         calls under `pending`, or give the results of tools that you run yourself. The agent goes on once all of them
         are answered. Ask the person you work for before you allow what they would want to know of."""
         service = await self._door.service()
-        await whole(service.send_events(session_id, [_event(response) for response in responses]))
+        try:
+            await whole(service.send_events(session_id, [_event(response) for response in responses]))
+        except InvalidRequest as error:
+            raise ToolError(_in_words_of_this_door(str(error))) from None
         (view,) = await rest(self._door, ctx, [await service.view(session_id)], "send_message", "all", wait_seconds)
         return await answers.session(service, view, self._door.budget)
+
+
+def _in_words_of_this_door(problem: str) -> str:
+    """The use-case names the wire's fields; a caller of this tool has never seen them."""
+    return re.sub(r"^events\.(\d+)(\.(?:custom_)?tool_use_id)?", r"responses.\1", problem)
 
 
 def _event(response: CallAnswer) -> dict[str, Any]:
