@@ -105,6 +105,11 @@ class Role:
             self._log.on_append = doorbell.tell
             self._ready.set()
             try:
+                # What came while the engine was opening met nobody who could be woken.
+                known = set(engine.supervisor.at_work)
+                for session_id in await self._store.at_work():
+                    if session_id not in known:
+                        engine.supervisor.wake(session_id)
                 while not deposed.is_set():
                     if await self._look(deposed.wait()):
                         for session_id in await self._store.at_work():
@@ -131,7 +136,7 @@ class Role:
             await asyncio.wait({listening})
 
     async def _look(self, end: Awaitable[Any]) -> bool:
-        """Wait for the end, LOOK seconds at most; then let followers see what was written. Whether anything was."""
+        """Wait for the end, LOOK seconds at most; then let followers see what others wrote. Whether they wrote."""
         with suppress(TimeoutError):
             await asyncio.wait_for(end, LOOK)
         if not await self._store.changed():

@@ -12,6 +12,7 @@ from typing import Any
 
 from server.errors import StoreError
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 """What databases refuse in text: NUL, and halves of surrogate pairs. One would wedge a session for ever."""
 
@@ -29,7 +30,7 @@ def storable(value: Any) -> Any:
 
 def dump(value: Mapping[str, Any] | None) -> str | None:
     """The value as JSON."""
-    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return None if value is None else _encode(value)
 
 
 def encoded(value: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, str | None]:

@@ -151,10 +151,11 @@ class SqliteDatabase:
 
     async def version(self) -> int:
         def ask() -> int:
-            assert self._read_connection is not None
-            return int(self._read_connection.execute("PRAGMA data_version").fetchone()[0])
+            # The connection that writes: it does not count what it wrote itself.
+            assert self._write_connection is not None
+            return int(self._write_connection.execute("PRAGMA data_version").fetchone()[0])
 
-        return await self._run(self._reader, ask)
+        return await self._run(self._writer, ask)
 
     async def close(self) -> None:
         for executor, connection in ((self._reader, self._read_connection), (self._writer, self._write_connection)):

@@ -122,7 +122,7 @@ class Store:
         await self._database.close()
 
     async def changed(self) -> bool:
-        """Whether anything was written, by this process or another, since the last time this was asked."""
+        """Whether another process has written since the last time this was asked."""
         before, self._version = self._version, await self._database.version()
         return before != self._version
 
