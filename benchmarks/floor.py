@@ -5,6 +5,7 @@ Above: `rows/`. Below: `anthropic`, used as its documentation shows, streaming.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,3 +47,14 @@ async def arrivals(sdk: AsyncAnthropic, fake: Fake, bodies: Sequence[Mapping[str
     log = await fake.log()
     await fake.clear()
     return [(request.at - start) * 1000 for request, start in zip(log, began, strict=True)]
+
+
+async def turnarounds(sdk: AsyncAnthropic, fake: Fake, bodies: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Milliseconds from the end of one answer to the arrival of the next request, in a bare loop that makes these
+    requests in turn: one less than there are bodies. Clears the double's log."""
+    await fake.clear()
+    for body in bodies:
+        await ask(sdk, body)
+    log = await fake.log()
+    await fake.clear()
+    return [(after.at - before.answered) * 1000 for before, after in itertools.pairwise(log)]

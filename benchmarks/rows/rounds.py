@@ -1,4 +1,8 @@
-"""A tool round in a container: the end of one model answer → the next model request, with the log durable between."""
+"""A tool round in a container: the end of one model answer → the next model request, with the log durable between.
+
+Beside it the same of a bare SDK loop, which stores nothing and runs nothing: it takes in the rest of the answer and
+makes the next request, at the same history.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +55,7 @@ async def measure(bench: Bench) -> list[Row]:
             "ms",
             figure(ours[tool, point]),
             figure(bare[tool, point]),
-            "bare SDK at that history",
+            "bare SDK loop at that history",
             Hold(1, 4),
             NOTES,
         )
@@ -86,7 +90,8 @@ async def _take(
     for point in POINTS:
         near = range(point - AROUND, point + AROUND + 1)
         ours[tool, point] += [(log[n].at - log[n - 1].answered) * 1000 for n in near]
-        bare[tool, point] += await floor.arrivals(sdk, bench.fake, [log[n].body for n in near])
+        bodies = [log[n].body for n in (near[0] - 1, *near)]
+        bare[tool, point] += await floor.turnarounds(sdk, bench.fake, bodies)
 
 
 async def _exec(engine: Engine, container: str) -> float:

@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from server.engine.lock import EngineLock
 from server.errors import InvalidRequest
 from server.telemetry import exported
-from tests.support.cast import Cast
-from tests.support.scenario import MODEL, eventually
+from tests.support.cast import TOOLSET, Cast
+from tests.support.scenario import MODEL, bash, call, eventually
 from tests.support.served import Site, served
 
 
@@ -141,3 +141,16 @@ def test_a_span_a_request_goes_to_the_collector_that_the_environment_names() -> 
     assert b"GET /v1/agents/{agent_id}" in sent and b"http.route" in sent
     assert bytes.fromhex("0af7651916cd43dd8448eb211c80319c") in sent
     assert not re.search(rb"agent_traced", sent)
+
+
+def test_an_agents_work_is_traced_by_the_conventions_and_what_was_said_is_in_no_span() -> None:
+    with collector() as (url, got, came), served(environment={"OTEL_EXPORTER_OTLP_ENDPOINT": url}) as site:
+        with site.client() as client:
+            session = Cast(client, tools=[TOOLSET]).rested(call(bash("echo a secret word")), {"say": "Said."})
+        site.stop()
+        assert came.wait(30)
+    sent = b"".join(got)
+    for name in ("invoke_agent ", "chat ", "execute_tool bash", "gen_ai.usage.output_tokens", "gen_ai.tool.call.id"):
+        assert name.encode() in sent
+    assert session.id.encode() in sent
+    assert b"secret word" not in sent
