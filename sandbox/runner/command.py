@@ -128,9 +128,9 @@ class Command:
 
 def since_now(last_tick: int) -> str:
     """What the supervisor is told to find what this call starts. A tick is 10 ms: where the call before ended in this
-    very one, the processes that live now are named; a look that calls with a model between them never need."""
+    very one, the processes that live now are named; a look that calls with a model between them seldom need."""
     tick = procs.ticks_now()
-    living = procs.table() if tick <= last_tick else ()
+    living = procs.pids() if tick <= last_tick else ()
     return ",".join(map(str, (tick, *living)))
 
 

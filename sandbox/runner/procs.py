@@ -74,6 +74,11 @@ def ticks_now() -> int:
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
+def pids() -> List[int]:
+    """The numbers of every process that /proc shows."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
 def table() -> Dict[int, Process]:
     """Every process that /proc shows, zombies included.
 
@@ -89,11 +94,9 @@ def table() -> Dict[int, Process]:
 
 def _read_table() -> Dict[int, Process]:
     rows = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
+    for pid in pids():
         try:
-            fd = os.open(f"/proc/{name}/stat", os.O_RDONLY)
+            fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
             try:
                 raw = os.read(fd, 1024)
             finally:
@@ -102,7 +105,7 @@ def _read_table() -> Dict[int, Process]:
             continue  # it ended meanwhile
         fields = raw[raw.rfind(b")") + 2 :].split()
         if len(fields) > 19:
-            rows[int(name)] = Process(int(fields[1]), fields[0].decode(), int(fields[19]))
+            rows[pid] = Process(int(fields[1]), fields[0].decode(), int(fields[19]))
     return rows
 
 
