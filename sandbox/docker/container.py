@@ -104,11 +104,11 @@ class Container:
         """Look at the disk while an operation runs; stop it when it writes beyond the bound."""
         while True:
             if await self._disk.check() == "growing":
-                break
+                stopped.set()
+                with contextlib.suppress(SandboxError):  # the call itself hears of it
+                    await self._channel.cancel(op_id)
+                return
             await asyncio.sleep(WATCH_SECONDS)
-        stopped.set()
-        with contextlib.suppress(SandboxError):  # the call itself hears of it
-            await self._channel.cancel(op_id)
 
     async def _measure(self) -> int:
         """Bytes that the workspace takes up; what was last known when it cannot be counted now. Never raises a

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from sandbox.errors import SandboxError, SandboxGone
 from sandbox.protocol import Sandbox
-from sandbox.wire import Call
+from sandbox.wire import Call, Operation
 from server import events
 from server.events import NewEvent
 from server.sessions import tracing
@@ -37,6 +37,10 @@ GRACE = 10.0
 """Seconds that running calls get to stop after an interrupt before they are closed without a result."""
 
 
+Prepared = tuple[Operation, bytes]
+"""An operation of the runner's, and its payload."""
+
+
 class Hands:
     """The sandbox's end of one session."""
 
@@ -55,12 +59,14 @@ class Hands:
 
     async def run(self, calls: Sequence[OpenCall]) -> None:
         """Run the calls of one answer side by side; each result is appended when it is there."""
-        refused = {call.id: reason for call in calls if (reason := refusal(call))}
+        ready: dict[str, Prepared] = {}
         for call in calls:
-            if call.id in refused:
-                await self._append_result(call, [events.text(refused[call.id])], is_error=True)
-        if rest := [call for call in calls if call.id not in refused]:
-            await self._run_in_sandbox(rest)
+            try:
+                ready[call.id] = prepared(call)
+            except BadArguments as refusal:
+                await self._append_result(call, [events.text(str(refusal))], is_error=True)
+        if ready:
+            await self._run_in_sandbox([call for call in calls if call.id in ready], ready)
 
     async def cancel(self) -> None:
         """Stop what runs; the results still come, and are appended."""
@@ -87,13 +93,13 @@ class Hands:
     def _use(self) -> AbstractAsyncContextManager[Sandbox]:
         return self._means.sandboxes.use(self._record.session_id, self._spec)
 
-    async def _run_in_sandbox(self, calls: Sequence[OpenCall]) -> None:
-        ids = {call.id for call in calls}
+    async def _run_in_sandbox(self, calls: Sequence[OpenCall], ready: Mapping[str, Prepared]) -> None:
+        ids = ready.keys()
         try:
             async with self._use() as sandbox:
                 await self._dispatch(calls, sandbox)
                 sent = [call for call in self._record.state.calls if call.id in ids]
-                await _side_by_side([self._run_call(call, sandbox) for call in sent])
+                await _side_by_side([self._run_call(call, sandbox, ready[call.id]) for call in sent])
         except SandboxGone as gone:
             logger.warning("%s: %s", self._record.session_id, gone)
             await self._close(ids, UNKNOWABLE)
@@ -107,11 +113,11 @@ class Hands:
         if new:
             await self._record.append(new)
 
-    async def _run_call(self, call: OpenCall, sandbox: Sandbox) -> None:
+    async def _run_call(self, call: OpenCall, sandbox: Sandbox, ready: Prepared) -> None:
         if call.incarnation != sandbox.incarnation:
             await self._append_result(call, [events.text(UNKNOWABLE)], is_error=True)
             return
-        operation, body = IN_SANDBOX[call.name].prepare(call.input)
+        operation, body = ready
         self._running[call.id] = sandbox
         try:
             with tracing.tool(self._record.session_id, call) as span:
@@ -153,17 +159,13 @@ class Hands:
         return events.tool_result(self._record.thread, call.id, [*news, *content], is_error=is_error)
 
 
-def refusal(call: OpenCall) -> str | None:
-    """Why a call is answered without being run, if so."""
+def prepared(call: OpenCall) -> Prepared:
+    """What the sandbox is to do. Raises BadArguments, with what answers the call, when it is not to be run."""
     if call.note:
-        return call.note
+        raise BadArguments(call.note)
     if not call.allowed:
-        return f"There is no tool {call.name!r} here. Use the tools that you were given."
-    try:
-        IN_SANDBOX[call.name].prepare(call.input)
-    except BadArguments as error:
-        return str(error)
-    return None
+        raise BadArguments(f"There is no tool {call.name!r} here. Use the tools that you were given.")
+    return IN_SANDBOX[call.name].prepare(call.input)
 
 
 async def _side_by_side(acts: Sequence[Coroutine[Any, Any, None]]) -> None:

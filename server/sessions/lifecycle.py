@@ -305,7 +305,7 @@ def key_of(request_key: str | None, asked: Mapping[str, Any]) -> Key | None:
     return request_key, hashlib.sha256(text.encode()).hexdigest()
 
 
-def moving(session_id: str) -> Conflict:
+def moving(session_id: str) -> TryAgain:
     """The session would not stand still."""
     return TryAgain(f"Session {session_id} moves on faster than it can be changed. Try again.")
 

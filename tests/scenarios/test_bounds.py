@@ -7,7 +7,9 @@ import contextlib
 import json
 import sqlite3
 import subprocess
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,18 @@ def script(*steps: object) -> str:
 
 def bash(command: str) -> dict[str, object]:
     return {"call": [{"tool": "bash", "input": {"command": command}}]}
+
+
+def play(story: Callable[[App], Coroutine[Any, Any, None]], sandbox: str, **settings: object) -> None:
+    """Tell a story of a Skiff with these settings, on a kind of sandbox that the machine must have."""
+    require(sandbox)
+
+    async def told(folder: Path) -> None:
+        async with running(load(data_dir=folder, sandbox=sandbox, model="scripted", **settings)) as app:
+            await story(app)
+
+    with data_folder() as folder:
+        asyncio.run(told(folder))
 
 
 async def reply(app: App, session_id: str) -> str:
@@ -45,71 +59,56 @@ def test_more_sessions_than_may_work_at_once_wait_their_turn_and_all_end(tmp_pat
 
 
 def test_a_sandbox_too_many_stops_the_longest_idle_one_whose_files_stay() -> None:
-    require("local")
+    async def story(app: App) -> None:
+        first = await app.service.create_session(NewSession(task=script(bash("echo kept > file"), {"say": "a"})))
+        assert await reply(app, first.id) == "a"
+        second = await app.service.create_session(NewSession(task=script(bash("echo here"), {"say": "$RESULT"})))
+        assert "here" in await reply(app, second.id)
+        await app.service.send_message(first.id, script(bash("cat file"), {"say": "$RESULT"}))
+        said = await reply(app, first.id)
+        assert "kept" in said and "stopped and started again" in said
+        for session in (first, second):
+            await app.service.delete_session(session.id, if_running="interrupt")
 
-    async def story(folder: Path) -> None:
-        settings = load(data_dir=folder, sandbox="local", model="scripted", max_sandboxes=1)
-        async with running(settings) as app:
-            first = await app.service.create_session(NewSession(task=script(bash("echo kept > file"), {"say": "a"})))
-            assert await reply(app, first.id) == "a"
-            second = await app.service.create_session(NewSession(task=script(bash("echo here"), {"say": "$RESULT"})))
-            assert "here" in await reply(app, second.id)
-            await app.service.send_message(first.id, script(bash("cat file"), {"say": "$RESULT"}))
-            said = await reply(app, first.id)
-            assert "kept" in said and "stopped and started again" in said
-            for session in (first, second):
-                await app.service.delete_session(session.id, if_running="interrupt")
-
-    with data_folder() as folder:
-        asyncio.run(story(folder))
+    play(story, "local", max_sandboxes=1)
 
 
 def test_an_idle_sandbox_is_stopped_and_the_next_message_starts_it_with_its_files() -> None:
-    require("local")
+    async def story(app: App) -> None:
+        task = script(bash("echo kept > file; X=1"), {"say": "a"})
+        session = await app.service.create_session(NewSession(task=task))
+        assert await reply(app, session.id) == "a"
+        engine = app.role.engine
+        assert engine is not None
 
-    async def story(folder: Path) -> None:
-        settings = load(data_dir=folder, sandbox="local", model="scripted", stop_after=1)
-        async with running(settings) as app:
-            task = script(bash("echo kept > file; X=1"), {"say": "a"})
-            session = await app.service.create_session(NewSession(task=task))
-            assert await reply(app, session.id) == "a"
-            engine = app.role.engine
-            assert engine is not None
+        async def stopped() -> bool:
+            return not engine.workspaces.attached(session.id)
 
-            async def stopped() -> bool:
-                return not engine.workspaces.attached(session.id)
+        await eventually(stopped, "the stop")
+        await app.service.send_message(session.id, script(bash('cat file; echo "X=$X"'), {"say": "$RESULT"}))
+        said = await reply(app, session.id)
+        assert "stopped and started again" in said and "kept" in said and said.rstrip().endswith("X=")
+        await app.service.delete_session(session.id, if_running="interrupt")
 
-            await eventually(stopped, "the stop")
-            await app.service.send_message(session.id, script(bash('cat file; echo "X=$X"'), {"say": "$RESULT"}))
-            said = await reply(app, session.id)
-            assert "stopped and started again" in said and "kept" in said and said.rstrip().endswith("X=")
-            await app.service.delete_session(session.id, if_running="interrupt")
-
-    with data_folder() as folder:
-        asyncio.run(story(folder))
+    play(story, "local", stop_after=1)
 
 
 def test_a_sandbox_that_cannot_be_started_again_keeps_its_files() -> None:
-    require("docker")
+    async def story(app: App) -> None:
+        task = script(bash("echo precious > keep.txt"), {"say": "a"})
+        session = await app.service.create_session(NewSession(task=task))
+        assert await reply(app, session.id) == "a"
+        container = await container_of(app.settings.data_dir, session.id)
+        docker("stop", "-t", "0", container)
+        docker("update", "--memory", "6m", "--memory-swap", "6m", container)
+        await app.service.send_message(session.id, script(bash("cat keep.txt"), {"say": "$RESULT"}))
+        assert "files are kept" in await reply(app, session.id)
+        docker("update", "--memory", "512m", "--memory-swap", "512m", container)
+        await app.service.send_message(session.id, script(bash("cat keep.txt"), {"say": "$RESULT"}))
+        assert "precious" in await reply(app, session.id)
+        await app.service.delete_session(session.id, if_running="interrupt")
 
-    async def story(folder: Path) -> None:
-        settings = load(data_dir=folder, sandbox="docker", model="scripted", pool=0)
-        async with running(settings) as app:
-            task = script(bash("echo precious > keep.txt"), {"say": "a"})
-            session = await app.service.create_session(NewSession(task=task))
-            assert await reply(app, session.id) == "a"
-            container = await container_of(folder, session.id)
-            docker("stop", "-t", "0", container)
-            docker("update", "--memory", "6m", "--memory-swap", "6m", container)
-            await app.service.send_message(session.id, script(bash("cat keep.txt"), {"say": "$RESULT"}))
-            assert "files are kept" in await reply(app, session.id)
-            docker("update", "--memory", "512m", "--memory-swap", "512m", container)
-            await app.service.send_message(session.id, script(bash("cat keep.txt"), {"say": "$RESULT"}))
-            assert "precious" in await reply(app, session.id)
-            await app.service.delete_session(session.id, if_running="interrupt")
-
-    with data_folder() as folder:
-        asyncio.run(story(folder))
+    play(story, "docker", pool=0)
 
 
 def docker(*arguments: str) -> None:
@@ -136,27 +135,22 @@ def test_files_that_could_not_be_placed_are_refused_at_once(files: dict[str, byt
 
 
 def test_five_sessions_that_want_a_sandbox_at_once_get_no_more_than_are_allowed() -> None:
-    require("local")
+    async def story(app: App) -> None:
+        asked = [NewSession(task=script(bash("sleep 0.3; echo x > f"), {"say": f"{n}"})) for n in range(5)]
+        made = [await app.service.create_session(one) for one in asked]
+        engine = app.role.engine
+        assert engine is not None
+        most = 0
 
-    async def story(folder: Path) -> None:
-        settings = load(data_dir=folder, sandbox="local", model="scripted", max_sandboxes=2)
-        async with running(settings) as app:
-            asked = [NewSession(task=script(bash("sleep 0.3; echo x > f"), {"say": f"{n}"})) for n in range(5)]
-            made = [await app.service.create_session(one) for one in asked]
-            engine = app.role.engine
-            assert engine is not None
-            most = 0
+        async def all_done() -> bool:
+            nonlocal most
+            most = max(most, sum(engine.workspaces.attached(view.id) for view in made))
+            return all([(await app.service.view(view.id)).settled for view in made])
 
-            async def all_done() -> bool:
-                nonlocal most
-                most = max(most, sum(engine.workspaces.attached(view.id) for view in made))
-                return all([(await app.service.view(view.id)).settled for view in made])
+        await eventually(all_done, "the end of all five")
+        assert [await reply(app, view.id) for view in made] == ["0", "1", "2", "3", "4"]
+        assert 0 < most <= 2
+        for view in made:
+            await app.service.delete_session(view.id, if_running="interrupt")
 
-            await eventually(all_done, "the end of all five")
-            assert [await reply(app, view.id) for view in made] == ["0", "1", "2", "3", "4"]
-            assert 0 < most <= 2
-            for view in made:
-                await app.service.delete_session(view.id, if_running="interrupt")
-
-    with data_folder() as folder:
-        asyncio.run(story(folder))
+    play(story, "local", max_sandboxes=2)
