@@ -1,7 +1,7 @@
 """The answers that were given under a key of the client's, so that asking again gives the same one.
 
 Above: the REST door, through `App`. Below: a `Database`. The table is shared with what sessions keep in transactions of
-their own (`store.store`), each under a scope of its own. It does not know what an answer is.
+their own (`store.request_keys`), each under a scope of its own. It does not know what an answer is.
 """
 
 from __future__ import annotations
