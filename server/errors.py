@@ -11,9 +11,11 @@
     ├── BodyTimeout (408)         a body that did not come
     ├── TooLarge (413)            a body over its bound
     ├── ModelError                the model could not answer; subclasses say whether trying again helps
-    │   ├── ModelOverloaded       529, 5xx, timeouts, cut streams: retried with back-off
+    │   ├── ModelOverloaded       529, 503: retried with back-off
     │   ├── ModelRateLimited      429: retried, honouring retry-after
-    │   └── ModelRefusedRequest   400, 401, 403, 404, 413, billing: not retried
+    │   ├── ModelUnavailable      other 5xx, 408, 409, no connection, a cut or silent stream: retried with back-off
+    │   ├── ModelContextTooLong   more than the model can take in: not retried as it stands
+    │   └── ModelRefusedRequest   400, 401, 403, 404, billing: not retried
     ├── StaleWriter               another process owns the engine now; this one must stop writing
     └── StoreError                the database cannot be used; says what to do
 
@@ -108,17 +110,31 @@ class ModelError(SkiffError):
 
 
 class ModelOverloaded(ModelError):
+    """The provider has more to do than it can."""
+
     error_type = "model_overloaded_error"
     retryable = True
 
 
 class ModelRateLimited(ModelError):
+    """This account has asked for more than it may within some time."""
+
     error_type = "model_rate_limited_error"
     retryable = True
 
 
+class ModelUnavailable(ModelError):
+    """The provider broke down, could not be reached, or stopped in the middle of its answer."""
+
+    retryable = True
+
+
+class ModelContextTooLong(ModelError):
+    """The conversation is longer than the model can take in, in tokens or in bytes: a shorter one would be answered."""
+
+
 class ModelRefusedRequest(ModelError):
-    """The request as it stands will never succeed: bad key, unknown model, malformed, too long, no credit."""
+    """The request as it stands will never succeed: bad key, unknown model, malformed, no credit."""
 
     def __init__(self, message: str, *, error_type: str = "model_request_failed_error") -> None:
         super().__init__(message)

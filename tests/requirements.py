@@ -379,7 +379,7 @@ ENGINE = (
         "scenarios/test_models.py::test_failures_without_end_exhaust_the_turn_but_not_the_session",
         "scenarios/test_models.py::test_a_request_that_will_never_succeed_is_not_tried_again",
         "providers/test_anthropic.py::test_every_error_status_has_its_class",
-        "providers/test_anthropic.py::test_a_cut_stream_is_an_overload_and_the_next_try_succeeds",
+        "providers/test_anthropic.py::test_a_cut_stream_passes_and_the_next_try_succeeds",
         "providers/test_anthropic.py::test_a_rate_limit_says_how_long_to_wait",
     ),
     _r(

@@ -107,7 +107,7 @@ class ModelProvider(Protocol):
     def stream(self, request: ModelRequest) -> AsyncIterator[Chunk]:
         """Ask, and yield the answer as it comes; the last chunk is the ModelResponse.
 
-        Raises a `server.errors.ModelError` leaf; a stream that ends early raises ModelOverloaded. Closing the
+        Raises a `server.errors.ModelError` leaf; a stream that ends early raises ModelUnavailable. Closing the
         iterator aborts the request at once.
         """
 

@@ -12,17 +12,15 @@ request is saved.
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import importlib
-import re
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from server.errors import InvalidRequest, ModelError, ModelOverloaded, ModelRateLimited, ModelRefusedRequest
+from server.errors import InvalidRequest, ModelError, ModelRefusedRequest, ModelUnavailable
 from server.providers import Chunk, ModelRequest, Said, encode
 from server.providers.accumulate import Accumulator
+from server.providers.failures import redact, status_error
 from server.providers.sse import Decoder
 
 if TYPE_CHECKING:
@@ -96,7 +94,7 @@ class AnthropicProvider:
             trouble.args = (_hide_keys(str(trouble), client),)
             raise trouble from error
         if not answer.finished:
-            raise ModelOverloaded("The provider ended the stream before the answer was complete.")
+            raise ModelUnavailable("The provider ended the stream before the answer was complete.")
         yield answer.response()
 
     async def close(self) -> None:
@@ -193,15 +191,6 @@ def _encoded(body: Mapping[str, Any]) -> str:
 
 # --- errors ----------------------------------------------------------------------------------------------------------
 
-_SECRET = re.compile(r"sk-ant-[\w-]+|(?i:bearer)\s+[\w.~+/=-]+|(?i:x-api-key)\W+[\w-]+")
-_RETRYABLE_STATUS = {408, 409}
-_RETRYABLE_TYPES = {"overloaded_error", "api_error", "timeout_error", "gateway_timeout_error"}
-
-
-def redact(text: str) -> str:
-    """The text without anything that looks like a credential."""
-    return _SECRET.sub("[redacted]", text)
-
 
 def _hide_keys(text: str, client: AsyncAnthropic) -> str:
     """The text without the client's own credentials, whatever they look like (a gateway's key may look like a word)."""
@@ -222,47 +211,15 @@ def translate(error: Exception, silence_seconds: float = SILENCE_SECONDS) -> Mod
     if isinstance(error, APIStatusError):
         return status_error(error.status_code, error.body, error.response.headers, error.message)
     if isinstance(error, APITimeoutError | httpx2.TimeoutException):
-        return ModelOverloaded(f"The provider said nothing for {silence_seconds:g} s, or could not be reached in time.")
+        return ModelUnavailable(f"The provider said nothing for {silence_seconds:g} s, or could not be reached.")
     if isinstance(error, APIConnectionError | httpx2.HTTPError):
         cause = error.__cause__ or error
-        return ModelOverloaded(redact(f"The connection to the provider failed: {cause or type(cause).__name__}"))
+        return ModelUnavailable(redact(f"The connection to the provider failed: {cause or type(cause).__name__}"))
     if "resolve authentication" in str(error) or type(error).__name__ in {"CredentialsError", "IdentityTokenFileError"}:
         return ModelRefusedRequest("No credential for the model. Set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN.")
     if isinstance(error, ValueError | KeyError | TypeError | IndexError):
-        return ModelOverloaded(redact(f"The provider's stream could not be read: {type(error).__name__}: {error}"))
+        return ModelUnavailable(redact(f"The provider's stream could not be read: {type(error).__name__}: {error}"))
     return ModelRefusedRequest(redact(f"The model request failed: {type(error).__name__}: {error}"))
-
-
-def status_error(status: int, body: object, headers: Mapping[str, str], fallback: str) -> ModelError:
-    """An error answer, or an error event inside a stream (status 200), as ours. `body` is its parsed JSON, if any."""
-    detail = body.get("error") if isinstance(body, Mapping) else None
-    detail = detail if isinstance(detail, Mapping) else {}
-    kind = str(detail.get("type") or "")
-    text = str(detail.get("message") or fallback)
-    where = f"{status} {kind}".strip() if status != 200 else kind or "an error"
-    message = redact(f"The model provider answered {where}: {text}")
-    if kind == "billing_error" or status == 402 or "credit balance is too low" in text.lower():
-        return ModelRefusedRequest(message, error_type="billing_error")
-    if status == 429 or kind == "rate_limit_error":
-        return ModelRateLimited(message, retry_after=retry_after(headers))
-    if status >= 500 or status in _RETRYABLE_STATUS or (status == 200 and kind in _RETRYABLE_TYPES):
-        return ModelOverloaded(message, retry_after=retry_after(headers))
-    return ModelRefusedRequest(message)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the provider asks to wait, from `retry-after-ms` or `retry-after` (seconds or a date), or None."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
-            return max(0.0, float(value) * unit)
-        except ValueError:
-            moment = email.utils.parsedate_tz(value)
-            if moment is not None:
-                return max(0.0, email.utils.mktime_tz(moment) - time.time())
-    return None
 
 
 # --- server tools ----------------------------------------------------------------------------------------------------

@@ -11,10 +11,19 @@ from typing import Any
 
 import pytest
 
-from server.errors import InvalidRequest, ModelError, ModelOverloaded, ModelRateLimited, ModelRefusedRequest
+from server.errors import (
+    InvalidRequest,
+    ModelContextTooLong,
+    ModelError,
+    ModelOverloaded,
+    ModelRateLimited,
+    ModelRefusedRequest,
+    ModelUnavailable,
+)
 from server.providers import BlockStarted, ModelResponse, TextDelta
 from server.providers.accumulate import Accumulator
-from server.providers.anthropic import AnthropicProvider, redact, retry_after, server_tool, status_error
+from server.providers.anthropic import AnthropicProvider, server_tool
+from server.providers.failures import redact, retry_after, status_error
 from tests.providers.conftest import ask, chunks, request, script, user
 from tests.support.messages_api import MessagesAPI, messages_api
 
@@ -74,9 +83,9 @@ def test_a_thinking_block_goes_back_verbatim_and_an_altered_one_is_refused(api: 
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (408, ModelOverloaded),
-        (409, ModelOverloaded),
-        (500, ModelOverloaded),
+        (408, ModelUnavailable),
+        (409, ModelUnavailable),
+        (500, ModelUnavailable),
         (503, ModelOverloaded),
         (529, ModelOverloaded),
         (429, ModelRateLimited),
@@ -84,7 +93,7 @@ def test_a_thinking_block_goes_back_verbatim_and_an_altered_one_is_refused(api: 
         (401, ModelRefusedRequest),
         (403, ModelRefusedRequest),
         (404, ModelRefusedRequest),
-        (413, ModelRefusedRequest),
+        (413, ModelContextTooLong),
     ],
 )
 def test_every_error_status_has_its_class(api: MessagesAPI, status: int, kind: type[ModelError]) -> None:
@@ -102,6 +111,8 @@ def test_milliseconds_and_dates_are_understood_as_retry_after() -> None:
     assert retry_after({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
     assert retry_after({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}) == 0
     assert retry_after({"retry-after": "soon"}) is None
+    later = {"date": "Sat, 29 Nov 2025 08:00:00 GMT", "retry-after": "Sat, 29 Nov 2025 08:00:42 GMT"}
+    assert retry_after(later) == 42, "by the provider's clock, whatever ours says"
     assert retry_after({}) is None
 
 
@@ -109,11 +120,33 @@ def test_a_lack_of_credit_is_a_billing_error(api: MessagesAPI) -> None:
     assert fails(api, {"fail": {"status": 402}}).error_type == "billing_error"
     poor = {"status": 400, "message": "Your credit balance is too low to access the Anthropic API."}
     assert fails(api, {"fail": poor}).error_type == "billing_error"
+    spent = {"error": {"type": "rate_limit_error", "details": {"error_code": "enforced_spend_limit_reached"}}}
+    error = status_error(429, spent, {"retry-after": "1"}, "")
+    assert (error.error_type, error.retryable) == ("billing_error", False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "prompt is too long: 210000 tokens > 200000 maximum",
+        "input length and `max_tokens` exceed context limit: 190000 + 32000 > 200000, decrease input length",
+        "Input is too long for requested model.",
+    ],
+)
+def test_a_conversation_that_does_not_fit_is_told_from_other_bad_requests(api: MessagesAPI, words: str) -> None:
+    error = fails(api, {"fail": {"status": 400, "message": words}})
+    assert isinstance(error, ModelContextTooLong) and not error.retryable and words in str(error)
+
+
+def test_a_provider_that_says_not_to_try_again_is_believed() -> None:
+    error = status_error(529, None, {"x-should-retry": "false"}, "busy")
+    assert isinstance(error, ModelOverloaded) and not error.retryable
+    assert status_error(529, None, {"x-should-retry": "true"}, "busy").retryable
 
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(529, ModelOverloaded), (500, ModelOverloaded), (429, ModelRateLimited), (400, ModelRefusedRequest)],
+    [(529, ModelOverloaded), (500, ModelUnavailable), (429, ModelRateLimited), (400, ModelRefusedRequest)],
 )
 def test_an_error_inside_a_stream_is_told_by_its_type(api: MessagesAPI, status: int, kind: type[ModelError]) -> None:
     error = fails(api, {"say": "Hello", "fail": {"status": status, "after": 3}})
@@ -121,20 +154,20 @@ def test_an_error_inside_a_stream_is_told_by_its_type(api: MessagesAPI, status: 
 
 
 @pytest.mark.parametrize("events", [1, 3, 6])
-def test_a_cut_stream_is_an_overload_and_the_next_try_succeeds(api: MessagesAPI, events: int) -> None:
+def test_a_cut_stream_passes_and_the_next_try_succeeds(api: MessagesAPI, events: int) -> None:
     asked = request(user(script({"say": "Hello", "cut": events})))
 
     async def story(provider: AnthropicProvider) -> ModelResponse:
-        with pytest.raises(ModelOverloaded):
+        with pytest.raises(ModelUnavailable):
             await ask(provider, asked)
         return await ask(provider, asked)
 
     assert run(api, story).content[0]["text"] == "Hello"
 
 
-def test_an_api_error_inside_a_stream_is_an_overload(api: MessagesAPI) -> None:
+def test_an_api_error_inside_a_stream_passes(api: MessagesAPI) -> None:
     error = fails(api, {"say": "Hello", "fail": {"status": 200, "type": "api_error", "after": 1}})
-    assert isinstance(error, ModelOverloaded)
+    assert isinstance(error, ModelUnavailable)
 
 
 def test_an_answer_without_its_end_is_no_answer() -> None:
@@ -144,13 +177,13 @@ def test_an_answer_without_its_end_is_no_answer() -> None:
         accumulator.response()
 
 
-def test_nobody_listening_is_an_overload() -> None:
+def test_nobody_listening_passes() -> None:
     with messages_api() as api:
         url = api.base_url
 
     async def story() -> None:
         provider = AnthropicProvider(base_url=url)
-        with pytest.raises(ModelOverloaded, match="connection"):
+        with pytest.raises(ModelUnavailable, match="connection"):
             await ask(provider, request(user("hi")))
         await provider.close()
 
@@ -159,7 +192,7 @@ def test_nobody_listening_is_an_overload() -> None:
 
 def test_silence_is_bounded(api: MessagesAPI) -> None:
     error = fails(api, {"say": "Hello", "hang": True}, silence_seconds=0.2)
-    assert isinstance(error, ModelOverloaded)
+    assert isinstance(error, ModelUnavailable)
     assert "said nothing for 0.2 s" in str(error)
 
 

@@ -13,7 +13,7 @@ import pytest
 from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
-from server.errors import ModelOverloaded, ModelRateLimited, ModelRefusedRequest
+from server.errors import ModelRateLimited, ModelRefusedRequest, ModelUnavailable
 from server.providers import ModelResponse, TextDelta
 from server.providers.anthropic import AnthropicProvider
 from server.providers.scripted import ScriptedProvider
@@ -107,7 +107,7 @@ def test_failures_are_counted_and_then_the_step_goes_through() -> None:
             with pytest.raises(ModelRateLimited) as caught:
                 await ask(provider, asked)
             assert caught.value.retry_after == 3
-        with pytest.raises(ModelOverloaded):
+        with pytest.raises(ModelUnavailable):
             await ask(provider, asked)
         assert said(await ask(provider, asked)) == "At last."
 

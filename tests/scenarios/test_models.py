@@ -12,13 +12,13 @@ from tests.support.scenario import Scene, Stage, bash, call, reply, said, tool_r
 AT_ONCE = {"retry_after": 0}
 
 RETRIED: list[Any] = [
-    pytest.param({"fail": {"status": 408, **AT_ONCE}}, "model_overloaded_error", id="408"),
-    pytest.param({"fail": {"status": 409, **AT_ONCE}}, "model_overloaded_error", id="409"),
+    pytest.param({"fail": {"status": 408, **AT_ONCE}}, "model_request_failed_error", id="408"),
+    pytest.param({"fail": {"status": 409, **AT_ONCE}}, "model_request_failed_error", id="409"),
     pytest.param({"fail": {"status": 429, **AT_ONCE}}, "model_rate_limited_error", id="429"),
-    pytest.param({"fail": {"status": 500, **AT_ONCE}}, "model_overloaded_error", id="500"),
+    pytest.param({"fail": {"status": 500, **AT_ONCE}}, "model_request_failed_error", id="500"),
     pytest.param({"fail": {"status": 529, **AT_ONCE}}, "model_overloaded_error", id="529"),
     pytest.param({"fail": {"status": 529, "after": 4}}, "model_overloaded_error", id="an error inside the stream"),
-    pytest.param({"cut": 5}, "model_overloaded_error", id="a cut stream"),
+    pytest.param({"cut": 5}, "model_request_failed_error", id="a cut stream"),
 ]
 
 

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from server import events
-from server.errors import ModelError, ModelOverloaded, ModelRateLimited, ModelRefusedRequest
+from server.errors import ModelError, ModelOverloaded, ModelRateLimited, ModelRefusedRequest, ModelUnavailable
 from server.events import NewEvent
 from server.providers import ModelUsage
 from server.sessions.answer import wire_usage
@@ -67,6 +67,7 @@ MADE: dict[str, Sequence[NewEvent]] = {
         for kind in (
             ModelError.error_type,
             ModelOverloaded.error_type,
+            ModelUnavailable.error_type,
             ModelRateLimited.error_type,
             ModelRefusedRequest.error_type,
             "billing_error",

@@ -10,10 +10,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 
-from server.errors import ModelOverloaded
+from server.errors import ModelUnavailable
 from server.providers import Chunk, ModelRequest
 from server.providers.accumulate import Accumulator
-from server.providers.anthropic import SILENCE_SECONDS, request_body, status_error
+from server.providers.anthropic import SILENCE_SECONDS, request_body
+from server.providers.failures import status_error
 from server.providers.scripted.model import Answer, Failure, ScriptedModel
 
 
@@ -60,12 +61,12 @@ class ScriptedProvider:
     async def _obstacles(self, answer: Answer, n: int) -> None:
         """What the script puts in the way before event `n`."""
         if answer.cut is not None and n >= answer.cut:
-            raise ModelOverloaded("The connection to the provider failed: the script cut it.")
+            raise ModelUnavailable("The connection to the provider failed: the script cut it.")
         if answer.error is not None and n >= answer.error_after:
             raise _error(answer.error, 200)
         if answer.hang and n == 1:
             await asyncio.sleep(self._silence_seconds)
-            raise ModelOverloaded(f"The provider said nothing for {self._silence_seconds:g} s.")
+            raise ModelUnavailable(f"The provider said nothing for {self._silence_seconds:g} s.")
 
 
 def _error(failure: Failure, status: int) -> Exception:
