@@ -17,7 +17,7 @@ from benchmarks import report
 from benchmarks.bench import RESULTS, Bench, find_engine, opened, say
 from benchmarks.facts import facts
 from benchmarks.row import Row
-from benchmarks.rows import create, followers, memory, rest, resume, rounds, send, startup, stdio, throughput
+from benchmarks.rows import create, followers, listing, memory, rest, resume, rounds, send, startup, stdio, throughput
 
 GROUPS: Mapping[str, ModuleType] = {
     "send": send,
@@ -25,6 +25,7 @@ GROUPS: Mapping[str, ModuleType] = {
     "rounds": rounds,
     "rest": rest,
     "followers": followers,
+    "listing": listing,
     "create": create,
     "stdio": stdio,
     "throughput": throughput,

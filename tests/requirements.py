@@ -34,6 +34,19 @@ _ALWAYS = "design, what is always true"
 _AWKWARD = "design, the awkward points"
 _ARROWS = "design, which way the arrows go"
 
+_KEPT = "issue 4, bounds under load"
+
+KEEPING = (
+    _r(
+        "kept-pages",
+        "A page of a session's history reads the rows that stand on it, however long it is, in the wire's order.",
+        _KEPT,
+        "server/test_history.py::test_the_pages_together_are_the_whole_list_in_either_order",
+        "server/test_history.py::test_a_page_",
+        "server/test_history.py::test_a_place_where_nothing_stands_is_refused",
+    ),
+)
+
 INVARIANTS = (
     _r(
         "true-1-log",
@@ -977,6 +990,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
     *CATALOG,
     *FILES,
     *SESSIONS,
+    *KEEPING,
     *INVARIANTS,
     *USER,
     *DOOR,

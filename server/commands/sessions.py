@@ -15,6 +15,8 @@ from server.sessions.usage import session_usage
 from server.settings import Settings
 
 console = Console()
+PAGE = 500
+"""Events that are read at a time."""
 
 
 async def show_list(settings: Settings, limit: int) -> None:
@@ -48,9 +50,10 @@ async def show_one(settings: Settings, session_id: str) -> None:
 async def tail(settings: Settings, session_id: str, follow: bool) -> None:
     async with running(settings, lead=False) as app:
         last = 0
-        for seq, body in await app.service.transcript(session_id, limit=1_000_000):
-            _print(seq, body)
-            last = max(last, seq)
+        while page := await app.service.transcript(session_id, last, PAGE):
+            for seq, body in page:
+                _print(seq, body)
+                last = max(last, seq)
         if not follow:
             return
         async for event in app.service.follow(session_id, last):

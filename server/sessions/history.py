@@ -2,35 +2,40 @@
 
 An input is stored when it comes and delivered later; it is listed once, at its delivery, with `processed_at` set. One
 that still waits is listed last, with `processed_at` null.
+
+Above: `pages`, which reads only the rows that a page needs. Below: the vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from server.events import INPUT_TYPES, PRIVATE_DELIVERED, StoredEvent
 
+Numbered = tuple[int, Mapping[str, Any]]
+"""A listed event and the number it stands under: a delivered input under its delivery's, a queued one under its own."""
+_INSIDE = {"gt": str.__gt__, "gte": str.__ge__, "lt": str.__lt__, "lte": str.__le__}
 
-def present(log: Sequence[StoredEvent], after: int = 0, limit: int = 200) -> list[tuple[int, Mapping[str, Any]]]:
-    """The public events whose number is above `after`, about `limit` of them, each with the number it stands under.
 
-    A delivered input stands under its delivery's number; a queued one under its own, after everything else.
-    """
-    inputs: dict[str, StoredEvent] = {}
-    listed: list[tuple[int, Mapping[str, Any]]] = []
-    for event in log:
-        if event.type in INPUT_TYPES:
-            inputs[event.id] = event
-        elif event.type == PRIVATE_DELIVERED and event.private is not None:
-            for event_id in event.private["ids"]:
-                given = inputs.pop(event_id, None)
-                if given is not None and given.public is not None:
-                    listed.append((event.seq, {**given.public, "processed_at": event.private["at"]}))
-        elif event.public is not None:
-            listed.append((event.seq, event.public))
-    listed += [(event.seq, event.public) for event in inputs.values() if event.public is not None]
-    page = [(seq, body) for seq, body in listed if seq > after]
-    while 0 < limit < len(page) and page[limit][0] == page[limit - 1][0]:
-        limit += 1  # inputs that were delivered together share a number, which a reader goes on from
-    return page[:limit]
+def present(rows: Iterable[StoredEvent], inputs: Mapping[str, StoredEvent]) -> list[Numbered]:
+    """The public events of some rows of a log, in the rows' order. `inputs`: those that the rows deliver, by id."""
+    listed: list[Numbered] = []
+    for row in rows:
+        if row.type == PRIVATE_DELIVERED:
+            at = (row.private or {}).get("at")
+            given = (inputs.get(event_id) for event_id in delivered_by(row))
+            listed += [(row.seq, {**each.public, "processed_at": at}) for each in given if each and each.public]
+        elif row.public is not None and row.type not in INPUT_TYPES:
+            listed.append((row.seq, row.public))
+    return listed
+
+
+def delivered_by(row: StoredEvent) -> Sequence[str]:
+    """The ids of the inputs that a row delivers."""
+    return (row.private or {}).get("ids", ()) if row.type == PRIVATE_DELIVERED else ()
+
+
+def within(at: str | None, bounds: Mapping[str, str]) -> bool:
+    """Whether a time lies within bounds by gt, gte, lt, lte. What was not processed yet lies within none."""
+    return at is not None and all(_INSIDE[side](at, bound) for side, bound in bounds.items())

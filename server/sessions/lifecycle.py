@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 from server import events
 from server.catalog import agents, environments, fields
 from server.catalog.service import Catalog
-from server.errors import Conflict, InvalidRequest, Refused, TryAgain
+from server.errors import Conflict, InvalidRequest, NotFound, Refused, TryAgain
 from server.events import NewEvent
 from server.files.service import Files, Given
 from server.ids import new_id, now
@@ -181,8 +181,10 @@ class Lifecycle(Looking):
 
     async def thread(self, session_id: str, thread_id: str) -> dict[str, Any]:
         """Raises NotFound."""
-        await self._thread(session_id, thread_id)
-        return (await self.threads(session_id))[0]
+        (thread,) = await self.threads(session_id)
+        if thread_id != thread["id"]:
+            raise NotFound(f"Session {session_id} has no thread {thread_id!r:.80}.")
+        return thread
 
     async def archive_thread(self, session_id: str, thread_id: str) -> dict[str, Any]:
         """The primary thread ends with its session alone. Raises Refused while that lives, NotFound for others."""

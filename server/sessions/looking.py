@@ -8,21 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import Literal
 
 from server import events
 from server.errors import InvalidRequest, NotFound
-from server.events import StoredEvent
-from server.sessions.history import present
+from server.events import INPUT_TYPES, PRIVATE_DELIVERED, StoredEvent
+from server.sessions.history import Numbered
 from server.sessions.live import Frame, Live, waiting
 from server.sessions.log import Delta, Log
+from server.sessions.pages import Chosen, Pages, Place
 from server.sessions.state import fold
 from server.sessions.view import SessionView, cached, view_of
 from server.store.store import Filter as Filter
-from server.store.store import SessionRow, Store
-
-EVERYTHING = 1_000_000
-"""Events: more than any session has."""
+from server.store.store import SessionRow, Store, Stretch
 
 
 class Looking:
@@ -99,11 +97,16 @@ class Looking:
     # --- what happened -----------------------------------------------------------------------------------------------
 
     async def transcript(
-        self, session_id: str, after: int = 0, limit: int = 200
-    ) -> list[tuple[int, Mapping[str, Any]]]:
-        """The public events numbered above `after`, each with its number, at most `limit`."""
-        await self._store.session(session_id)
-        return present(await self._log.read(session_id), after, limit)
+        self, session_id: str, after: int = 0, limit: int = 200, types: Collection[str] = ()
+    ) -> list[Numbered]:
+        """The public events numbered above `after` (of these types, if any), each with its number, about `limit`: those
+        that share a number are not parted. Inputs stand where they were delivered, queued ones last."""
+        return await self._pages(await self.view(session_id), Chosen(types)).since(after, limit)
+
+    async def newest(self, view: SessionView, event_type: str) -> Numbered | None:
+        """The newest event of a type that `view` knows of."""
+        found = await self._pages(view, Chosen((event_type,))).page(1, back=True)
+        return found[0] if found else None
 
     async def list_events(
         self,
@@ -111,30 +114,21 @@ class Looking:
         thread_id: str | None = None,
         *,
         limit: int = 1000,
-        after: str | None = None,
+        after: Place | None = None,
         order: str = "asc",
         types: Collection[str] = (),
         created: Mapping[str, str] | None = None,
-    ) -> list[Mapping[str, Any]]:
+    ) -> list[Numbered]:
         """The public events of a thread (None: the primary one), inputs where they were delivered, queued ones last.
 
-        after     the id of the last event of the page before
+        after     where the last event of the page before stands
         types     only these; empty is all
         created   bounds on `processed_at` by gt, gte, lt, lte; a queued input lies within none
         Raises NotFound, and InvalidRequest when there is no event `after`.
         """
-        thread = await self._thread(session_id, thread_id)
-        log = [event for event in await self._log.read(session_id) if event.thread_id == thread]
-        listed = [event for _, event in present(log, 0, EVERYTHING)]
-        if order == "desc":
-            listed.reverse()
-        if after is not None:
-            place = next((n for n, event in enumerate(listed, 1) if event["id"] == after), None)
-            if place is None:
-                raise InvalidRequest("invalid page cursor")
-            listed = listed[place:]
-        chosen = (event for event in listed if not types or event["type"] in types)
-        return [event for event in chosen if not created or _within(event["processed_at"], created)][:limit]
+        view = await self.view(session_id)
+        _check_thread(view.row, thread_id)
+        return await self._pages(view, Chosen(types, created or {})).page(limit, after, back=order == "desc")
 
     # --- what happens ------------------------------------------------------------------------------------------------
 
@@ -155,14 +149,16 @@ class Looking:
         Raises NotFound, and InvalidRequest for a number that the log has not reached. When this returns the place is
         fixed: whatever is appended afterwards will come, however late it is iterated.
         """
-        thread = await self._thread(session_id, thread_id)
         view = await self.view(session_id)
+        _check_thread(view.row, thread_id)
         start = view.state.seq if after is None else after
         if start > view.state.seq:
             raise InvalidRequest(f"The last event of this session is number {view.state.seq}: there is no {start} yet.")
+        past = Stretch((*INPUT_TYPES, PRIVATE_DELIVERED), before=start + 1)
         unread = after is None and not view.state.queue
-        past = () if unread else [event for event in await self._log.read(session_id) if event.seq <= start]
-        return self._frames(session_id, start, thread, Live(thread, waiting(past), previews), bool(previews))
+        queued = {} if unread else waiting(await self._store.stretch(session_id, past))
+        thread = view.row.thread_id
+        return self._frames(session_id, start, thread, Live(thread, queued, previews), bool(previews))
 
     async def _frames(
         self, session_id: str, after: int, thread: str, live: Live, deltas: bool
@@ -179,12 +175,8 @@ class Looking:
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
-    async def _thread(self, session_id: str, thread_id: str | None) -> str:
-        """The session's primary thread. Raises NotFound, also for another thread: there is none yet."""
-        row = await self._store.session(session_id)
-        if thread_id not in (None, row.thread_id):
-            raise NotFound(f"Session {session_id} has no thread {thread_id!r:.80}.")
-        return row.thread_id
+    def _pages(self, view: SessionView, chosen: Chosen) -> Pages:
+        return Pages(self._store, view.row, view.state, chosen)
 
     async def _view(self, row: SessionRow, tail: Sequence[StoredEvent] = ()) -> SessionView:
         """`tail`: the events that the cached fold does not cover, where they have been read already."""
@@ -202,8 +194,7 @@ class Looking:
                     yield SessionView(view.row, view.spec, state)
 
 
-def _within(at: str | None, bounds: Mapping[str, str]) -> bool:
-    if at is None:
-        return False
-    inside = {"gt": str.__gt__, "gte": str.__ge__, "lt": str.__lt__, "lte": str.__le__}
-    return all(inside[side](at, bound) for side, bound in bounds.items())
+def _check_thread(row: SessionRow, thread_id: str | None) -> None:
+    """Raises NotFound for every thread but the primary one: there is no other yet."""
+    if thread_id not in (None, row.thread_id):
+        raise NotFound(f"Session {row.id} has no thread {thread_id!r:.80}.")

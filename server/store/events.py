@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from server.events import NewEvent, StoredEvent
 from server.store.body import encoded
@@ -14,6 +16,24 @@ from server.store.database import Cursor, Row
 
 ALL = 1_000_000
 """Events: more than any session has."""
+_SHOWN = "seq, session_id, thread_id, id, type, public, CASE WHEN public IS NULL THEN private END"
+"""What a reader of the history needs: the private parts that stand beside public ones can be larger than these."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Some rows of a log: of these types, numbered above `after` and below `before`, at most `limit`."""
+
+    types: Sequence[str]
+    after: int = 0
+    before: int = ALL
+    thread_id: str | None = None
+    """None: of any thread."""
+    ids: Sequence[str] | None = None
+    """Only these; None is all. There is no index for them: found from the end where they stand, they cost little."""
+    back: bool = False
+    """The newest first."""
+    limit: int = ALL
 
 
 def insert_events(cursor: Cursor, session_id: str, head: int, events: Sequence[NewEvent]) -> list[StoredEvent]:
@@ -46,6 +66,27 @@ def events_after(cursor: Cursor, session_id: str, after: int, limit: int) -> lis
         {"id": session_id, "after": after, "limit": limit},
     )
     return [_event(row) for row in rows]
+
+
+def stretch(cursor: Cursor, session_id: str, which: Stretch) -> list[StoredEvent]:
+    """These rows in order, without the private parts of public ones."""
+    params: dict[str, Any] = {"id": session_id, "after": which.after, "before": which.before, "limit": which.limit}
+    where = ["session_id = :id", "seq > :after", "seq < :before", _among("type", which.types, params)]
+    if which.thread_id is not None:
+        where.append("thread_id = :thread")
+        params["thread"] = which.thread_id
+    if which.ids is not None:
+        where.append(_among("id", which.ids, params))
+    order = "DESC" if which.back else "ASC"
+    sql = f"SELECT {_SHOWN} FROM events WHERE {' AND '.join(where)} ORDER BY seq {order} LIMIT :limit"
+    return [_event(row) for row in cursor.all(sql, params)]
+
+
+def _among(column: str, values: Sequence[str], params: dict[str, Any]) -> str:
+    """The condition that a column has one of these values, which are added to the parameters."""
+    named = {f"{column}_{n}": value for n, value in enumerate(values)}
+    params |= named
+    return f"{column} IN ({', '.join(f':{name}' for name in named)})"
 
 
 def _event(row: Row) -> StoredEvent:

@@ -11,7 +11,7 @@ from typing import Any
 
 from server.events import NewEvent, StoredEvent, status_after
 from server.store.database import Cursor
-from server.store.events import ALL, events_after, insert_events
+from server.store.events import ALL, Stretch, events_after, insert_events, stretch
 from server.store.meta import check_epoch
 from server.store.request_keys import asked_before, remember
 from server.store.sessions import Change, change_row, closed, touch, unknown
@@ -88,6 +88,10 @@ class LogTable(Table):
     async def events(self, session_id: str, after: int = 0, limit: int = ALL) -> list[StoredEvent]:
         """The events numbered above `after`, in order."""
         return await self._database.read(lambda cursor: events_after(cursor, session_id, after, limit))
+
+    async def stretch(self, session_id: str, which: Stretch) -> list[StoredEvent]:
+        """These events, without the private parts of those that have a public one."""
+        return await self._database.read(lambda cursor: stretch(cursor, session_id, which))
 
 
 def _answered(cursor: Cursor, session_id: str, answer: Mapping[str, Any]) -> list[StoredEvent]:

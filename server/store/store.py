@@ -7,6 +7,7 @@ classes of its own over the same database.
 from __future__ import annotations
 
 from server.store.database import Database
+from server.store.events import Stretch
 from server.store.log import HeadMoved, LogTable
 from server.store.meta import MetaTable
 from server.store.migrate import migrate
@@ -14,7 +15,7 @@ from server.store.sandboxes import SandboxRow, SandboxTable
 from server.store.sessions import Change, Filter, SessionRow, SessionTable, closed
 from server.store.staged import StagedFileTable
 
-__all__ = ["Change", "Filter", "HeadMoved", "SandboxRow", "SessionRow", "Store", "closed"]
+__all__ = ["Change", "Filter", "HeadMoved", "SandboxRow", "SessionRow", "Store", "Stretch", "closed"]
 
 
 class Store(MetaTable, SessionTable, LogTable, SandboxTable, StagedFileTable):

@@ -54,6 +54,5 @@ def as_tool_result(answer: BaseModel) -> CallToolResult:
 
 async def _reply_number(service: Service, view: SessionView) -> int | None:
     """The number of the event that holds the view's reply."""
-    listed = await service.transcript(view.id, 0, view.state.seq)
-    numbers = [seq for seq, body in listed if body["type"] == "agent.message" and seq <= view.state.seq]
-    return max(numbers, default=None)
+    found = await service.newest(view, "agent.message")
+    return found[0] if found else None

@@ -11,9 +11,13 @@ from server.doors.rest.paging import Position, page
 from server.doors.rest.sessions import ORDER, paged, some, times
 from server.errors import InvalidRequest
 from server.events import LISTED_TYPES
+from server.sessions.history import Numbered
+from server.sessions.pages import Place
 
 DEFAULT = MOST = 1000
 """Events of a page, as the hosted service has them; its own helpers ask for so many."""
+DIGITS = 15
+"""Of an event's number: what the database holds, and more than any session has."""
 _QUEUED = "9999-12-31T23:59:59.999999Z"
 """Where an input stands that nobody has processed yet: behind everything."""
 
@@ -30,22 +34,31 @@ async def listed(call: Call) -> Mapping[str, Any]:
     """The events of the session's primary thread, or of the thread that the path names."""
     types, created = some(call, "types[]", LISTED_TYPES), call.query.times("created_at")
 
-    async def fetch(limit: int, after: Position | None, order: str) -> Sequence[Mapping[str, Any]]:
+    async def fetch(limit: int, after: Position | None, order: str) -> Sequence[Numbered]:
         return await call.uses.sessions.list_events(
             call.path["session_id"],
             call.path.get("thread_id"),
             limit=limit,
-            after=after[1] if after else None,
+            after=_place(after[1]) if after else None,
             order=order,
             types=types,
             created=created,
         )
 
-    return await page(call, fetch, default=DEFAULT, most=MOST, order="asc", at=_position)
+    return await page(call, fetch, default=DEFAULT, most=MOST, order="asc", at=_position, body=lambda item: item[1])
 
 
-def _position(event: Mapping[str, Any]) -> Position:
-    return event["processed_at"] or _QUEUED, event["id"]
+def _position(item: Numbered) -> Position:
+    number, event = item
+    return event["processed_at"] or _QUEUED, f"{number}:{event['id']}"
+
+
+def _place(text: str) -> Place:
+    """Raises InvalidRequest for what is not half of a position."""
+    number, _, event_id = text.partition(":")
+    if not (number.isascii() and number.isdecimal() and len(number) <= DIGITS):
+        raise InvalidRequest("invalid page cursor")
+    return Place(int(number), event_id)
 
 
 EVENT = "anthropic.types.beta.sessions.BetaManagedAgentsSessionEvent"

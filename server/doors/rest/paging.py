@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Position = tuple[str, str]
 """Of the last element that was seen: what the list is sorted by, mostly `created_at`, and its id."""
-Fetch = Callable[[int, Position | None, str], Awaitable[Sequence[Mapping[str, Any]]]]
+Fetch = Callable[[int, Position | None, str], Awaitable[Sequence[Any]]]
 """`(limit, after, order)` -> at most `limit` elements behind that position, in that order (asc, desc)."""
 
 ORDERS = ("asc", "desc")
@@ -73,7 +73,8 @@ async def page(
     default: int,
     most: int,
     order: str = "desc",
-    at: Callable[[Mapping[str, Any]], Position] = created,
+    at: Callable[[Any], Position] = created,
+    body: Callable[[Any], Mapping[str, Any]] = lambda item: item,
     both: bool = False,
 ) -> dict[str, Any]:
     """One page: `{"data", "next_page"}`, as the parameters `limit`, `page` and `order` of the request say.
@@ -81,6 +82,7 @@ async def page(
     default, most   elements of a page, when `limit` is not given and at most
     order           the list's order, unless the endpoint declares `order` and the request gives it
     at              the position of an element
+    body            an element as the answer shows it
     both            there is a `prev_page` too, as sessions have; the elements keep their order on the way back
     Raises InvalidRequest for a bad limit, a bad cursor, one of another order, and one that the request's `created_at`
     bounds exclude.
@@ -96,7 +98,7 @@ async def page(
     if back:
         data.reverse()
     after = Cursor(order, at(data[-1])) if data and (more or back) else None
-    answer: dict[str, Any] = {"data": data, "next_page": str(after) if after else None}
+    answer: dict[str, Any] = {"data": [body(item) for item in data], "next_page": str(after) if after else None}
     if both:
         before = Cursor(order, at(data[0]), back=True) if data and cursor and (more or not back) else None
         answer["prev_page"] = str(before) if before else None

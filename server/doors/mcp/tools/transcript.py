@@ -15,11 +15,15 @@ from server.doors.mcp.door import Door
 from server.doors.mcp.results import Transcript
 from server.doors.mcp.tools.parameters import SessionId
 from server.doors.mcp.tools.tool import tool
+from server.events import LISTED_TYPES
+from server.sessions.history import Numbered
 
-Numbered = tuple[int, Mapping[str, Any]]
-
-EVERYTHING = 1_000_000
-"""More events than a session can have: the page is cut here, where events of one number stay together."""
+TALK = frozenset(
+    name
+    for name in LISTED_TYPES
+    if name.startswith(("user.", "agent.", "session.status_", "session.error")) and name != "agent.thinking"
+)
+"""What is worth reading; the rest is bookkeeping."""
 FRAME = 1_500
 """Bytes of a page beside its events."""
 SHARE = 4
@@ -56,12 +60,10 @@ class TranscriptTools:
         service = await self._door.service()
         newest = (await service.view(session_id)).state.seq
         after = min(after, newest)  # a number that is still to come would hide what comes before it
-        listed = await service.transcript(session_id, after, EVERYTHING)
-        if not everything and offset is None:
-            listed = [(number, body) for number, body in listed if _is_talk(body)]
         budget = self._door.budget - FRAME
         if offset is not None:
-            return portion(session_id, after, listed, offset, budget)
+            return portion(session_id, after, await service.transcript(session_id, after, 2), offset, budget)
+        listed = await service.transcript(session_id, after, limit + 1, () if everything else TALK)
         return page(session_id, after, listed, limit, budget)
 
 
@@ -130,8 +132,3 @@ def _short(session_id: str, number: int, body: Mapping[str, Any], most: int) -> 
             return less
     text = head_and_tail(json.dumps(body, ensure_ascii=False), most, pointer)
     return {"id": body["id"], "type": body["type"], "shortened": text}
-
-
-def _is_talk(body: Mapping[str, Any]) -> bool:
-    kind = str(body["type"])
-    return kind.startswith(("user.", "agent.", "session.status_", "session.error")) and kind != "agent.thinking"
