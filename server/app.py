@@ -33,7 +33,7 @@ from server.providers.pricing import Prices, list_prices
 from server.providers.scripted.provider import ScriptedProvider
 from server.sessions.decide import Limits
 from server.sessions.log import Log
-from server.sessions.means import Means
+from server.sessions.means import REAL_TIME, Means, Pace
 from server.sessions.mounting import Mounting
 from server.sessions.sandboxes import IdleRules, Sandboxes
 from server.sessions.service import Defaults, Service
@@ -69,7 +69,7 @@ class App:
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, lead: bool = True) -> AsyncIterator[App]:
+async def running(settings: Settings, *, lead: bool = True, pace: Pace = REAL_TIME) -> AsyncIterator[App]:
     """Everything that a door needs, for as long as the block lasts. Raises StoreError for an unusable data folder.
 
     Without `lead` this process never becomes the engine: enough to look at sessions.
@@ -84,7 +84,7 @@ async def running(settings: Settings, *, lead: bool = True) -> AsyncIterator[App
         secret = await store.meta("secret", secrets.token_hex(32))
         log = Log(store)
         models = Models(settings)
-        opener = _engine_opener(settings, installation, store, log, models, database)
+        opener = _engine_opener(settings, installation, store, log, models, database, pace)
         role = Role(settings.data_dir, store, log, opener if lead else None)
         catalog = Catalog(CatalogStore(database), _offer(settings, models))
         files = _files(settings, store, database, role)
@@ -191,17 +191,17 @@ def _mounting(settings: Settings, store: Store, log: Log, database: SqliteDataba
 
 
 def _engine_opener(
-    settings: Settings, installation: str, store: Store, log: Log, models: Models, database: SqliteDatabase
+    settings: Settings, installation: str, store: Store, log: Log, models: Models, database: SqliteDatabase, pace: Pace
 ) -> OpenEngine:
     @asynccontextmanager
     async def open_engine(deposed: Callable[[], None]) -> AsyncIterator[Engine]:
         rules = IdleRules(settings.stop_after, settings.max_sandboxes)
         prices = Prices.load(settings.prices) if settings.prices else list_prices()
-        limits = Limits(settings.retries, settings.requests_per_turn)
+        limits = Limits(settings.retries, settings.retry_patience, settings.requests_per_turn)
         async with _warming_up(models), await choose(settings, installation) as backend:
             await sweep(FileTable(database), _blobs(settings))
             sandboxes = Sandboxes(store, backend, rules, _mounting(settings, store, log, database))
-            means = Means(log, models.provider, sandboxes, prices, limits)
+            means = Means(log, models.provider, sandboxes, prices, limits, pace)
             async with Supervisor(store, means, settings.max_sessions_at_work, deposed) as supervisor:
                 yield Engine(supervisor, Workspaces(store, sandboxes), backend.name, sandboxes.collect)
 

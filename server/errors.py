@@ -95,7 +95,7 @@ class StoreError(SkiffError):
 
 
 class ModelError(SkiffError):
-    """A model request failed.
+    """A model request failed. docs/model-failures.md says which cause is which, and what follows from it.
 
     `error_type` is the `session.error` type of the wire; `retryable` says whether the same request may succeed later;
     `retry_after` is what the provider asked for, in seconds, or None.

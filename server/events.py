@@ -8,7 +8,9 @@ A row of the log has a public part (what the doors show) or none, and a private 
 
     delivered    {ids, at}                inputs that were given to the model, in this order
     dispatched   {call, incarnation}      a tool call is about to be sent to this life of the sandbox
-    raw          {content, calls, ...}    beside span.model_request_end: the assistant's content array, verbatim
+    raw          {content, calls, ...}    beside span.model_request_end: the assistant's content array, verbatim; of a
+                                          failed request only what the provider had counted of it by then
+    failure      {wait, passing}          beside session.error: when the model is asked again
 
 Above: `sessions` and the doors. Below: `ids`. Knows nothing of storage.
 """
@@ -183,13 +185,22 @@ def session_deleted(thread: str) -> NewEvent:
 
 
 def session_error(
-    thread: str, error_type: str, message: str, retry: str, *, repository_url: str | None = None
+    thread: str,
+    error_type: str,
+    message: str,
+    retry: str,
+    *,
+    repository_url: str | None = None,
+    private: Body | None = None,
 ) -> NewEvent:
-    """`retry` is `retrying`, `exhausted` or `terminal`; `repository_url` belongs to the repository_ errors."""
+    """`retry` is `retrying`, `exhausted` or `terminal`; `repository_url` belongs to the repository_ errors.
+
+    `private`, of a failed model request: `wait` in seconds until the next try, `passing` when a later one may succeed.
+    """
     error: dict[str, Any] = {"type": error_type, "message": message, "retry_status": {"type": retry}}
     if repository_url is not None:
         error["repository_url"] = repository_url
-    return _public("session.error", thread, error=error)
+    return _public("session.error", thread, private, error=error)
 
 
 # --- the model -------------------------------------------------------------------------------------------------------
@@ -200,7 +211,8 @@ def model_request_start(thread: str) -> NewEvent:
 
 
 def model_request_end(thread: str, start_id: str, usage: Body, *, is_error: bool, raw: Body | None = None) -> NewEvent:
-    """`raw` is the private part: the content array as the provider gave it, and what is needed to go on from it."""
+    """`raw` is the private part: the content array as the provider gave it, and what is needed to go on from it; of a
+    failed request its usage, cost and model alone."""
     return _public(
         "span.model_request_end",
         thread,

@@ -101,8 +101,13 @@ class Settings(BaseSettings):
     max_sandboxes: int = Field(32, ge=1, description="Sandboxes that exist as live processes at the same time.")
     max_tokens: int = Field(32_000, ge=256, description="Tokens that the model may write in one answer.")
     retries: int = Field(6, ge=0, le=20, description="Failed model requests in a row before a turn is given up.")
+    retry_patience: float = Field(
+        600.0,
+        ge=0,
+        description="The longest wait, in seconds, that a provider may ask for before another try; more ends the turn.",
+    )
     requests_per_turn: int = Field(200, ge=1, description="Model requests in one turn.")
-    silence_seconds: float = Field(120.0, ge=5, description="A model stream that says nothing for so long is cut.")
+    silence_seconds: float = Field(120.0, ge=1, description="A model stream that says nothing for so long is cut.")
     prices: Path | None = Field(None, description="Price table to use instead of the built-in one (same format).")
 
     max_file_mb: int = Field(500, ge=1, description="The largest file that can be uploaded, in MB.")

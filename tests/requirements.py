@@ -388,9 +388,8 @@ ENGINE = (
         "408, 409, 429, 5xx and cut streams are tried again with back-off, visible as events.",
         _ENGINE,
         "scenarios/test_models.py::test_a_passing_failure_shows_and_is_tried_again",
-        "server/test_decide.py::test_the_wait_before_another_try_grows_is_spread_and_is_bounded",
-        "scenarios/test_models.py::test_failures_without_end_exhaust_the_turn_but_not_the_session",
-        "scenarios/test_models.py::test_a_request_that_will_never_succeed_is_not_tried_again",
+        "scenarios/test_failures.py::test_a_failure_has_its_event_its_tries_its_words_and_a_session_after_it",
+        "server/test_retrying.py::test_the_wait_before_another_try_grows_is_spread_and_honours_the_provider",
         "providers/test_anthropic.py::test_every_error_status_has_its_class",
         "providers/test_anthropic.py::test_a_cut_stream_passes_and_the_next_try_succeeds",
         "providers/test_anthropic.py::test_a_rate_limit_says_how_long_to_wait",
@@ -982,7 +981,30 @@ STORIES = (
     ),
 )
 
+_FAULTS = "issue 4, model failures and fault tests"
+
+FAULTS = (
+    _r(
+        "failures-table",
+        "Every failure of a model has its event, its bounded tries, its state and its words, and a session after it.",
+        _FAULTS,
+        "scenarios/test_failures.py::test_",
+        "server/test_retrying.py::test_",
+        "providers/test_anthropic.py::test_a_conversation_that_does_not_fit_is_told_from_other_bad_requests",
+        "providers/test_anthropic.py::test_a_provider_that_says_not_to_try_again_is_believed",
+        "providers/test_anthropic.py::test_milliseconds_and_dates_are_understood_as_retry_after",
+        "providers/test_anthropic.py::test_pings_alone_are_not_an_answer_for_ever",
+    ),
+    _r(
+        "failures-waits",
+        "A wait for another try is interrupted at once, takes messages along, and outlives a restart once.",
+        _FAULTS,
+        "scenarios/test_backoff.py::test_",
+    ),
+)
+
 REQUIREMENTS: tuple[Requirement, ...] = (
+    *FAULTS,
     *STORIES,
     *WIRE,
     *ASKING,

@@ -76,6 +76,14 @@ class ModelUsage:
 
 
 @dataclass(frozen=True)
+class UsageSoFar:
+    """What the provider has counted of an answer that is still coming: what is owed if it breaks off here."""
+
+    usage: ModelUsage
+    model: str
+
+
+@dataclass(frozen=True)
 class ModelResponse:
     """The whole answer; always the last chunk of a stream that did not raise.
 
@@ -93,7 +101,7 @@ class ModelResponse:
     The block itself has `input: {}`, so that it can be sent back; the call is to be answered with an error result."""
 
 
-Chunk = BlockStarted | TextDelta | ModelResponse
+Chunk = BlockStarted | TextDelta | UsageSoFar | ModelResponse
 
 
 class ModelProvider(Protocol):

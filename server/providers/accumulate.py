@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from server.providers import BlockStarted, Chunk, ModelResponse, ModelUsage, TextDelta
+from server.providers import BlockStarted, Chunk, ModelResponse, ModelUsage, TextDelta, UsageSoFar
 
 _JOINED = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
@@ -51,10 +51,10 @@ class Accumulator:
             self._stop(event["index"])
         elif kind == "message_start":
             self._message = dict(event["message"])
-            self._merge_usage(self._message.get("usage"))
+            return self._count(self._message.get("usage"))
         elif kind == "message_delta":
             self._message.update({key: value for key, value in event["delta"].items() if value is not None})
-            self._merge_usage(event.get("usage"))
+            return self._count(event.get("usage"))
         elif kind == "message_stop":
             self.finished = True
         return None
@@ -107,10 +107,11 @@ class Accumulator:
             if value is None:
                 self._invalid[index] = joined
 
-    def _merge_usage(self, usage: Mapping[str, Any] | None) -> None:
+    def _count(self, usage: Mapping[str, Any] | None) -> UsageSoFar:
         """Counts are cumulative totals; a null or missing one leaves what message_start said."""
         if usage:
             self._usage.update({key: value for key, value in usage.items() if value is not None})
+        return UsageSoFar(parse_usage(self._usage), str(self._message.get("model", "")))
 
 
 def _parse_object(text: str) -> dict[str, Any] | None:

@@ -30,6 +30,9 @@ Platform = Literal["api", "bedrock", "vertex", "foundry"]
 
 SILENCE_SECONDS = 120.0
 """No byte, not even a ping, for this long means that the provider is gone; the API pings every few seconds."""
+ONLY_PINGS = 15
+"""For so many times as long it may send nothing but pings (half an hour): the longest thought that nobody is shown
+takes a quarter of an hour, and a provider that goes on pinging for ever must not hold a turn for ever."""
 CONNECT_SECONDS = 10.0
 """A TLS connection that takes longer than this is not going to come about."""
 
@@ -131,12 +134,17 @@ class AnthropicProvider:
             async for event in events:
                 yield event
             return
-        decoder = Decoder()
+        decoder, clock = Decoder(), asyncio.get_running_loop().time
+        heard, patience = clock(), self._silence_seconds * ONLY_PINGS
         async for portion in events.response.aiter_bytes():
             for event in decoder.feed(portion):
                 if event.get("type") == "error":
                     raise status_error(200, event, events.response.headers, "")
+                if event.get("type") != "ping":
+                    heard = clock()
                 yield event
+            if clock() - heard > patience:
+                raise ModelUnavailable(f"The provider sent nothing of the answer for {patience:g} s.")
 
     async def _open(self) -> AsyncAnthropic:
         async with self._opening:

@@ -1,7 +1,7 @@
 """What a provider's error answer means: one reading of (status, type, words, headers) as our error tree.
 
 Above: the providers; `anthropic` also hands in the error events of its streams. Below: `server.errors`. It does not
-know the SDK, and decides nothing about retries.
+know the SDK, and decides nothing about retries: docs/model-failures.md shows what follows from each.
 """
 
 from __future__ import annotations

@@ -1,28 +1,28 @@
 """Ask the model: deliver what waits, stream the answer, append it or its failure.
 
-Above: `loop`. Below: the provider, and `answer.py`, which says what an answer means. Retrying is the loop's: a failure
-is an event like any other, and what follows from it is decided from the log.
+Above: `loop`. Below: the provider, `answer.py`, which says what an answer means, and `retrying.py`, which says what
+follows from a failure. That is stored with it: a wait that the process does not outlive goes on in the next one.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from server import events
 from server.errors import ModelError
 from server.events import NewEvent
-from server.ids import new_id
-from server.providers import BlockStarted, Chunk, ModelRequest, ModelResponse, ModelUsage, TextDelta
+from server.ids import new_id, now
+from server.providers import BlockStarted, Chunk, ModelRequest, ModelResponse, ModelUsage, TextDelta, UsageSoFar
 from server.sessions import tracing
 from server.sessions.answer import read_answer, wire_usage
-from server.sessions.decide import AskModel, backoff
+from server.sessions.decide import AskModel, next_work
 from server.sessions.log import Delta, Log
 from server.sessions.means import Means
 from server.sessions.record import Record
+from server.sessions.retrying import verdict
 from server.sessions.spec import Spec
+from server.sessions.state import seconds_between
 
 
 class Asking:
@@ -32,12 +32,20 @@ class Asking:
         self._means = means
         self._record = record
         self._spec = spec
-        self._retry_after: float | None = None
+        self._due: tuple[str | None, float] = (None, 0.0)
+        """When the model may be asked again after the failure of that time, by our own steady clock."""
+        self._sent = ""
+        """The start of the request that was sent last, and what the provider has counted of its answer."""
+        self._counted: UsageSoFar | None = None
 
     async def ask(self, work: AskModel) -> None:
-        """Begin the request in the log, then send it."""
+        """Begin the request in the log, then send it; after a failure, once it is time to. What comes while it waits
+        goes with the request, so it is decided anew then."""
         if work.attempt:
-            await asyncio.sleep(backoff(work.attempt, self._retry_after, random.random()))
+            await self._means.pace.sleep(self._left())
+            await self._record.read_on()
+            if next_work(self._record.state, self._means.limits) != work:
+                return
         record = self._record
         new: list[NewEvent] = []
         if record.state.status != "running":
@@ -52,11 +60,35 @@ class Asking:
         """Send the request whose start is in the log, and append its answer or its failure."""
         if self._spec.in_sandbox:
             self._means.sandboxes.prepare(self._record.session_id, self._spec)
+        self._sent, self._counted = start_id, None
         try:
             new = await self._answer(start_id)
         except ModelError as error:
             new = self._failure(start_id, error)
         await self._record.append(new)
+
+    def broken_off(self, start_id: str) -> NewEvent:
+        """The end of a request without an answer: what the provider had counted of it by then is owed all the same.
+        Nobody knows that of a request which another process had sent."""
+        thread, counted = self._record.thread, self._counted
+        if counted is None or start_id != self._sent:
+            return events.model_request_end(thread, start_id, wire_usage(ModelUsage()), is_error=True)
+        cost = self._means.prices.cost_usd(counted.model, counted.usage)
+        raw = {
+            "usage": dict(vars(counted.usage)),
+            "cost_usd": None if cost is None else str(cost),
+            "model": counted.model,
+        }
+        return events.model_request_end(thread, start_id, wire_usage(counted.usage), is_error=True, raw=raw)
+
+    def _left(self) -> float:
+        """Seconds until the model may be asked again. The wall clock counts only for a wait that began in another
+        process, and never makes it longer than it was meant to be."""
+        state, clock = self._record.state, self._means.pace.monotonic
+        if self._due[0] != state.failed_at:
+            waited = min(seconds_between(state.failed_at, now()), state.retry_wait)
+            self._due = (state.failed_at, clock() + state.retry_wait - waited)
+        return max(0.0, self._due[1] - clock())
 
     async def _answer(self, start_id: str) -> list[NewEvent]:
         spec, record = self._spec, self._record
@@ -65,7 +97,7 @@ class Asking:
         deltas = _Deltas(self._means.log, record.session_id, record.state.seq)
         with tracing.chat(record.session_id, spec) as span:
             try:
-                response = await _receive(self._means.provider(spec.model).stream(request), deltas)
+                response = await self._receive(self._means.provider(spec.model).stream(request), deltas)
             except ModelError as error:
                 tracing.failed(span, spec, error.error_type)
                 raise
@@ -88,21 +120,28 @@ class Asking:
         sent = [events.dispatched(record.thread, call.id, incarnation) for call in answer.runnable]
         return [*answer.events, *sent]
 
+    async def _receive(self, stream: AsyncIterator[Chunk], deltas: _Deltas) -> ModelResponse:
+        async with aclosing(stream) as chunks:  # type: ignore[type-var]
+            async for chunk in chunks:
+                if isinstance(chunk, ModelResponse):
+                    return chunk
+                if isinstance(chunk, UsageSoFar):
+                    self._counted = chunk
+                else:
+                    deltas.show(chunk)
+        raise ModelError("The model's stream ended without an answer.")
+
     def _failure(self, start_id: str, error: ModelError) -> list[NewEvent]:
-        record = self._record
-        self._retry_after = error.retry_after
-        again = error.retryable and record.state.failures + 1 <= self._means.limits.retries
-        status = "retrying" if again else "exhausted"
+        record, means = self._record, self._means
+        then = verdict(error, record.state.failures + 1, means.limits, means.pace.jitter())
+        status = "retrying" if then.again else "exhausted"
+        private = {"wait": then.wait, "passing": error.retryable}
+        words = f"{error}{then.words}"
         new = [
-            failed_request(record.thread, start_id),
-            events.session_error(record.thread, error.error_type, str(error), status),
+            self.broken_off(start_id),
+            events.session_error(record.thread, error.error_type, words, status, private=private),
         ]
-        return [*new, *events.turn_rescheduled(record.thread, self._spec.agent_name)] if again else new
-
-
-def failed_request(thread: str, start_id: str) -> NewEvent:
-    """The end of a request without an answer."""
-    return events.model_request_end(thread, start_id, wire_usage(ModelUsage()), is_error=True)
+        return [*new, *events.turn_rescheduled(record.thread, self._spec.agent_name)] if then.again else new
 
 
 class _Deltas:
@@ -129,12 +168,3 @@ class _Deltas:
         kind, at = self._types.get(index, "agent.message"), self._written.get(index, 0)
         self._written[index] = at + len(text)
         self._log.publish(Delta(self._session_id, self.event_id(index), kind, text, self._after, at))
-
-
-async def _receive(stream: AsyncIterator[Chunk], deltas: _Deltas) -> ModelResponse:
-    async with aclosing(stream) as chunks:  # type: ignore[type-var]
-        async for chunk in chunks:
-            if isinstance(chunk, ModelResponse):
-                return chunk
-            deltas.show(chunk)
-    raise ModelError("The model's stream ended without an answer.")

@@ -15,7 +15,9 @@ class Limits:
     """Bounds of a turn. Each is a setting."""
 
     retries: int = 6
-    """Failed model requests in a row before the turn is given up."""
+    """Tries after a failed model request, in a row, before the turn is given up."""
+    patience: float = 600.0
+    """The longest wait, in seconds, that a provider may ask for between two tries."""
     requests_per_turn: int = 200
     """Model requests in one turn: a loop that goes round and round ends here, and says so."""
 
@@ -122,14 +124,3 @@ def _given_up(state: SessionState, limits: Limits) -> str | None:
     if state.owed and state.turn_requests >= limits.requests_per_turn:
         return "retries_exhausted"
     return None
-
-
-def backoff(attempt: int, retry_after: float | None, jitter: float) -> float:
-    """Seconds to wait before request number `attempt` + 1 after a failure; `jitter` in [0, 1].
-
-    1, 2, 4 ... 30 s, each shortened by up to a quarter so that sessions that failed together do not return together.
-    The provider's own wish wins, up to ten minutes.
-    """
-    if retry_after is not None:
-        return min(retry_after, 600.0)
-    return float(min(30.0, 2.0 ** (attempt - 1))) * (1 - jitter / 4)

@@ -15,7 +15,7 @@ from server import events
 from server.events import NewEvent
 from server.ids import now
 from server.sessions import tracing
-from server.sessions.asking import Asking, failed_request
+from server.sessions.asking import Asking
 from server.sessions.decide import (
     AskModel,
     CloseRequest,
@@ -82,7 +82,7 @@ class Loop:
                 self._hands.begun = None
                 await self._until_interrupted(self._asking.send(start_id))
             case CloseRequest(start_id):
-                await self._record.append_if_newest([failed_request(self._record.thread, start_id)])
+                await self._record.append_if_newest([self._asking.broken_off(start_id)])
             case Interrupt(input_ids):
                 await self._interrupt(input_ids)
             case RunTools(calls):
@@ -143,7 +143,8 @@ class Loop:
         new = [events.delivered(thread, stop.deliver)] if stop.deliver else []
         if stop.limit is not None:
             words = TOO_MANY_REQUESTS.format(stop.limit)
-            new.append(events.session_error(thread, "tool_use_limit_reached_error", words, "exhausted"))
+            bound = {"passing": True}
+            new.append(events.session_error(thread, "tool_use_limit_reached_error", words, "exhausted", private=bound))
         await self._record.append_if_newest([*new, *self._turn_end({"type": stop.reason})])
 
     def _turn_end(self, reason: Mapping[str, Any]) -> list[NewEvent]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from server.providers import ModelProvider
@@ -10,6 +13,18 @@ from server.providers.pricing import Prices
 from server.sessions.decide import Limits
 from server.sessions.log import Log
 from server.sessions.sandboxes import Sandboxes
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a loop waits between two tries; tests bring their own, and need not wait."""
+
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    monotonic: Callable[[], float] = time.monotonic
+    jitter: Callable[[], float] = random.random
+
+
+REAL_TIME = Pace()
 
 
 @dataclass(frozen=True)
@@ -22,3 +37,4 @@ class Means:
     sandboxes: Sandboxes
     prices: Prices
     limits: Limits
+    pace: Pace = REAL_TIME

@@ -87,7 +87,12 @@ class SessionState:
     failures: int = 0
     """Failed model requests in a row."""
     hopeless: bool = False
-    """The last failure will not be cured by trying again."""
+    """The last failure is not tried again in this turn."""
+    passing: bool = False
+    """The last failure may be over by the time of the next message."""
+    failed_at: str | None = None
+    """When the last request failed; `retry_wait` seconds after it the model is asked again."""
+    retry_wait: float = 0.0
     last_error: str | None = None
     turns: int = 0
     tool_calls: int = 0
@@ -197,6 +202,9 @@ def _running(state: SessionState, event: StoredEvent) -> SessionState:
         refusal=None,
         failures=0,
         hopeless=False,
+        passing=False,
+        failed_at=None,
+        retry_wait=0.0,
         last_error=None,
         ending=None,
         activity="starting",
@@ -204,7 +212,8 @@ def _running(state: SessionState, event: StoredEvent) -> SessionState:
 
 
 def _rescheduled(state: SessionState, event: StoredEvent) -> SessionState:
-    return changed(_move(state, "rescheduling", event), activity="waiting to try the model again")
+    words = f"waiting to try the model again ({state.failures} failed in a row)"
+    return changed(_move(state, "rescheduling", event), activity=words)
 
 
 def _idle(state: SessionState, event: StoredEvent) -> SessionState:
@@ -240,6 +249,8 @@ def _request_start(state: SessionState, event: StoredEvent) -> SessionState:
 def _request_end(state: SessionState, event: StoredEvent) -> SessionState:
     body, raw = event.public or {}, event.private or {}
     state = changed(state, open_request=None)
+    if raw:
+        state = changed(state, usage=_add_usage(state.usage, raw.get("usage", {}), raw.get("cost_usd")))
     if body.get("is_error"):
         return state
     stop = raw.get("stop_reason")
@@ -250,7 +261,6 @@ def _request_end(state: SessionState, event: StoredEvent) -> SessionState:
         ending=stop if stop in CUT else None,
         failures=0,
         hopeless=False,
-        usage=_add_usage(state.usage, raw.get("usage", {}), raw.get("cost_usd")),
         refusal=raw.get("stop_details") or {} if stop == "refusal" else None,
     )
 
@@ -341,11 +351,20 @@ def _message(state: SessionState, event: StoredEvent) -> SessionState:
 
 
 def _error(state: SessionState, event: StoredEvent) -> SessionState:
-    error = (event.public or {}).get("error", {})
+    body, raw = event.public or {}, event.private or {}
+    error = body.get("error", {})
     if str(error.get("type")).startswith(("repository_", "unknown_")):
         return state  # of something that the session was given: it goes on without it
-    hopeless = error.get("retry_status", {}).get("type") != "retrying"
-    return changed(state, failures=state.failures + 1, hopeless=hopeless, last_error=error.get("message"))
+    again = error.get("retry_status", {}).get("type") == "retrying"
+    return changed(
+        state,
+        failures=state.failures + 1,
+        hopeless=not again,
+        passing=raw.get("passing", again),
+        failed_at=body.get("processed_at"),
+        retry_wait=raw.get("wait", 0.0),
+        last_error=error.get("message"),
+    )
 
 
 def _describe(name: str, arguments: Mapping[str, Any]) -> str:

@@ -38,8 +38,8 @@ class Transcript:
             self._waiting[event.id] = event.private or event.public or {}
         elif event.type == PRIVATE_DELIVERED:
             self._deliver((event.private or {}).get("ids", ()))
-        elif event.type == "span.model_request_end" and event.private:
-            self._answer(event.private)
+        elif event.type == "span.model_request_end" and "content" in (event.private or {}):
+            self._answer(event.private or {})
         elif event.type == "agent.tool_result":
             body = event.public or {}
             self._result(body.get("tool_use_id", ""), body.get("content", ()), body.get("is_error"))

@@ -20,7 +20,7 @@ from server.errors import (
     ModelRefusedRequest,
     ModelUnavailable,
 )
-from server.providers import BlockStarted, ModelResponse, TextDelta
+from server.providers import BlockStarted, ModelResponse, TextDelta, UsageSoFar
 from server.providers.accumulate import Accumulator
 from server.providers.anthropic import AnthropicProvider, server_tool
 from server.providers.failures import redact, retry_after, status_error
@@ -203,9 +203,17 @@ def test_pings_count_as_signs_of_life() -> None:
     assert answer.content[0]["text"] == "slow"
 
 
+def test_pings_alone_are_not_an_answer_for_ever() -> None:
+    with messages_api(MessagesAPI(ping_seconds=0.01)) as api:
+        error = fails(api, {"say": "never", "stream": 60}, silence_seconds=0.05)
+    assert isinstance(error, ModelUnavailable)
+    assert "nothing of the answer for 0.75 s" in str(error)
+
+
 def test_closing_the_iterator_aborts_the_request_at_once(api: MessagesAPI) -> None:
     async def story(provider: AnthropicProvider) -> None:
         stream: Any = provider.stream(request(user(script({"say": "a b c", "stream": 60}))))
+        assert isinstance(await anext(stream), UsageSoFar)
         assert isinstance(await anext(stream), BlockStarted)
         await stream.aclose()
         await asyncio.to_thread(api.wait_for, lambda api: api.requests[0].aborted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,6 @@ from server.sessions.decide import (
     RunTools,
     Stop,
     Work,
-    backoff,
     next_work,
 )
 from server.sessions.state import OpenCall, QueuedInput, SessionState
@@ -76,21 +74,3 @@ ROWS: dict[str, tuple[SessionState, Work]] = {
 @pytest.mark.parametrize(("state", "work"), ROWS.values(), ids=ROWS.keys())
 def test_the_next_step_follows_from_the_state_alone(state: SessionState, work: Work) -> None:
     assert next_work(state, LIMITS) == work
-
-
-@pytest.mark.parametrize(
-    ("arguments", "seconds"),
-    [
-        ((1, None, 0.0), 1),
-        ((2, None, 0.0), 2),
-        ((5, None, 0.0), 16),
-        ((6, None, 0.0), 30),
-        ((50, None, 0.0), 30),
-        ((1, None, 1.0), 0.75),
-        ((6, 0.0, 0.5), 0),
-        ((1, 42.0, 0.5), 42),
-        ((1, 1e9, 0.5), 600),
-    ],
-)
-def test_the_wait_before_another_try_grows_is_spread_and_is_bounded(arguments: Any, seconds: float) -> None:
-    assert backoff(*arguments) == seconds

@@ -24,6 +24,7 @@ from sandbox.docker.labels import INSTALLATION
 from server.app import App, running
 from server.errors import NotFound
 from server.events import StoredEvent
+from server.sessions.means import REAL_TIME, Pace
 from server.sessions.service import NewSession, Service, SessionView
 from server.sessions.workspace import File, Folder
 from server.settings import Settings
@@ -181,34 +182,37 @@ class Stage:
     kind: str
     monkeypatch: pytest.MonkeyPatch
 
-    def play(self, story: Story, **settings: Any) -> None:
+    def play(self, story: Story, *, pace: Pace = REAL_TIME, **settings: Any) -> None:
         """Play a story in a fresh application; then clear away and search for what is left."""
 
         async def once(open_again: OpenAgain) -> None:
             async with open_again(True) as scene:
                 await story(scene)
 
-        self.play_lives(once, **settings)
+        self.play_lives(once, pace=pace, **settings)
 
-    def play_lives(self, story: Callable[[OpenAgain], Awaitable[None]], **settings: Any) -> None:
+    def play_lives(
+        self, story: Callable[[OpenAgain], Awaitable[None]], *, pace: Pace = REAL_TIME, **settings: Any
+    ) -> None:
         """Play a story of several lives of the application, one after the other on one data folder."""
         with messages_api() as api, data_folder() as folder:
             self.monkeypatch.setenv("ANTHROPIC_BASE_URL", api.base_url)
             self.monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-scripted-key")
             self.monkeypatch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)
             try:
-                asyncio.run(_bounded(story(lambda last: self._opened(api, folder, last, settings))))
+                asyncio.run(_bounded(story(lambda last: self._opened(api, folder, last, pace, settings))))
             finally:
                 left = clear(self.kind, folder)
             assert not left, f"left behind: {left}"
 
     @asynccontextmanager
     async def _opened(
-        self, api: MessagesAPI, folder: Path, last: bool, settings: Mapping[str, Any]
+        self, api: MessagesAPI, folder: Path, last: bool, pace: Pace, settings: Mapping[str, Any]
     ) -> AsyncIterator[Scene]:
         """The application on this folder; at the end of its last life its sessions are deleted."""
         values = {"model": MODEL, "pool": 0, "pause_after": 0.0, "sandbox_memory_mb": 128, **settings}
-        async with running(Settings(data_dir=folder, sandbox=self.kind, **values)) as app:  # type: ignore[arg-type]
+        given = Settings(data_dir=folder, sandbox=self.kind, **values)  # type: ignore[arg-type]
+        async with running(given, pace=pace) as app:
             scene = Scene(app, api, self.kind)
             try:
                 yield scene

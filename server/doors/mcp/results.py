@@ -286,11 +286,11 @@ def next_words(view: SessionView) -> str:
             f"The answer was cut off ({state.ending}), so `reply` is not whole. send_message({key}, message='Go on.')"
             " lets the agent finish."
         )
-    if state.hopeless:
+    if state.hopeless and not state.passing:
         return (
-            f"The model refused the request, and would refuse it again: `error` says why. Once that is put right (a key"
-            f" or a model is the operator's to set), send_message({key}, message=...) goes on; files and history are"
-            " kept."
+            "The model refused the request, and would refuse it again: `error` says why. Once that is put right (a key,"
+            f" credit or a model is the operator's to set), send_message({key}, message=...) goes on; files and"
+            " history are kept."
         )
     return (
         f"The turn ended early ({_stop(state)}). send_message({key}, message=...) tries again; files and history are"

@@ -14,7 +14,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from server.providers import ModelUsage
@@ -76,7 +76,11 @@ class Answer:
 
     def events(self) -> Iterator[Event]:
         """The events of the wire, in order, from message_start to message_stop."""
-        yield {"type": "message_start", "message": {**self.message(), "content": [], "stop_reason": None}}
+        usage = wire_usage(replace(self.usage, output_tokens=1))  # nobody knows yet how long it will be
+        yield {
+            "type": "message_start",
+            "message": {**self.message(), "content": [], "stop_reason": None, "usage": usage},
+        }
         yield {"type": "ping"}
         for index, block in enumerate(self.content):
             yield from _block_events(index, block, self.raw_inputs.get(index))
