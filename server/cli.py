@@ -134,6 +134,17 @@ def doctor(data_dir: DataDir = None, sandbox: SandboxKind = None, model: Model =
     _run(examine(_settings(data_dir=data_dir, sandbox=sandbox, model=model)))
 
 
+@app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="Folder to be made; nothing that exists is overwritten.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Copy the data folder while it is in use: database and files, as they are at one moment."""
+    from server.commands.backup import copy
+
+    _run(copy(_settings(data_dir=data_dir), target.expanduser().resolve()))
+
+
 @sandbox_app.command("build")
 def sandbox_build(
     names: Annotated[

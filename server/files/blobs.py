@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
@@ -97,6 +98,22 @@ class Blobs:
                 yield portion
         finally:
             file.close()
+
+    async def copy(self, name: str, folder: Path) -> bool:
+        """Make a durable copy of a blob in another folder; False when there is no such blob. Raises StoreError."""
+        return await _elsewhere(lambda: self._copy(name, folder))
+
+    def _copy(self, name: str, folder: Path) -> bool:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            source = (self._folder / name).open("rb")
+        except FileNotFoundError:
+            return False
+        with source, (folder / name).open("xb") as target:
+            shutil.copyfileobj(source, target, PORTION)
+            target.flush()
+            os.fsync(target.fileno())
+        return True
 
     async def remove(self, names: Collection[str]) -> None:
         """Delete blobs; those that are not there are as good as deleted. Raises StoreError."""

@@ -6,6 +6,7 @@ Above: `store.Store`, the only user. Below: `sqlite.py` (and a server database w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -40,6 +41,12 @@ class Database(Protocol):
         small   a few rows: the database may choose the way that is fastest for them
         done    called in the event loop with the result once it is durable, even when the caller has been cancelled
         Raises StoreError when the database is locked, full or broken.
+        """
+
+    async def copy(self, target: Path) -> None:
+        """Write what is committed now to a new database file, durable and checked, while others go on writing.
+
+        Raises StoreError when it cannot be written to its end, or reads back damaged.
         """
 
     async def version(self) -> int:

@@ -141,6 +141,16 @@ class FileTable:
 
         return await self._database.write(work)
 
+    async def lose(self, names: Sequence[str]) -> None:
+        """Forget blobs whose bytes are gone, with the files that were made of them."""
+
+        def work(cursor: Cursor) -> None:
+            for name in names:
+                cursor.execute("DELETE FROM files WHERE blob = :name", {"name": name})
+                cursor.execute("DELETE FROM blobs WHERE name = :name", {"name": name})
+
+        await self._database.write(work)
+
     async def blobs(self) -> set[str]:
         """The names of all blobs that are somebody's."""
         rows: list[Row] = await self._database.read(lambda cursor: cursor.all("SELECT name FROM blobs"))

@@ -27,6 +27,15 @@ class MetaTable(Table):
 
         return await self._database.write(work)
 
+    async def put_meta(self, key: str, value: str) -> None:
+        """Let a key have this value."""
+        await self._database.write(
+            lambda cursor: cursor.execute(
+                "INSERT INTO meta (key, value) VALUES (:key, :value) ON CONFLICT (key) DO UPDATE SET value = :value",
+                {"key": key, "value": value},
+            )
+        )
+
     async def next_epoch(self) -> int:
         """Become the engine: every writer with a lower epoch is refused from now on."""
 

@@ -174,6 +174,11 @@ class SessionTable(Table):
 
         return [_session(row) for row in await self._database.read(work)]
 
+    async def count(self) -> int:
+        """How many sessions there are, archived ones too."""
+        row = await self._database.read(lambda cursor: cursor.one("SELECT count(*) FROM sessions"))
+        return int(row[0]) if row else 0
+
     async def at_work(self) -> list[str]:
         """The sessions that have something to do, oldest first."""
 

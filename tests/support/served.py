@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -95,23 +96,36 @@ def served(kind: str = "local", *, environment: Mapping[str, str] | None = None,
     with messages_api() as api, data_folder() as folder:
         machine = Machine(folder, api, kind)
         given = {f"SKIFF_{name.upper()}": str(value) for name, value in settings.items()} | dict(environment or {})
-        said: list[str] = []
-        process, url = _start(machine, given, said)
-        site = Site(machine, given, process, url, said)
-        try:
+        with _serving(machine, given) as site:
             yield site
-            if site.process.poll() is None:
-                site.stop()
-            left = clear(kind, folder)
-        finally:
-            site.clients.close()
-            for pid in machine.processes():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, 9)
-            if site.process.poll() is None:
-                site.kill()
-            clear(kind, folder)
-        assert not left, f"left behind: {left}"
+
+
+@contextmanager
+def served_too(site: Site, folder: Path) -> Iterator[Site]:
+    """A second server, on a folder of its own, with the settings of the first; it asks the same model."""
+    with _serving(Machine(folder, site.api, site.machine.kind), site.settings) as other:
+        yield other
+
+
+@contextmanager
+def _serving(machine: Machine, settings: Mapping[str, str]) -> Iterator[Site]:
+    said: list[str] = []
+    process, url = _start(machine, settings, said)
+    site = Site(machine, settings, process, url, said)
+    try:
+        yield site
+        if site.process.poll() is None:
+            site.stop()
+        left = clear(machine.kind, machine.folder)
+    finally:
+        site.clients.close()
+        for pid in machine.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        if site.process.poll() is None:
+            site.kill()
+        clear(machine.kind, machine.folder)
+    assert not left, f"left behind: {left}"
 
 
 def _start(machine: Machine, settings: Mapping[str, str], said: list[str]) -> tuple[subprocess.Popen[str], str]:
