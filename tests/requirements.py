@@ -1007,6 +1007,14 @@ FAULTS = (
         _FAULTS,
         "scenarios/test_backoff.py::test_",
     ),
+    _r(
+        "failures-dying-model",
+        "A model's server that dies at any event of its answer leaves one failed request, one try and a valid history.",
+        _FAULTS,
+        "scenarios/test_model_dies.py::test_",
+        "providers/test_anthropic.py::test_a_stream_that_breaks_the_protocol_passes_as_a_breakdown",
+        "providers/test_anthropic.py::test_an_answer_whose_connection_breaks_after_its_last_word_is_whole",
+    ),
 )
 
 REQUIREMENTS: tuple[Requirement, ...] = (

@@ -20,6 +20,7 @@ from typing import Any
 
 from server.providers import BlockStarted, Chunk, ModelResponse, ModelUsage, TextDelta, UsageSoFar
 
+_CALLS = ("tool_use", "server_tool_use")
 _JOINED = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
@@ -45,6 +46,8 @@ class Accumulator:
             return self._delta(event["index"], event["delta"])
         if kind == "content_block_start":
             index, block = event["index"], dict(event["content_block"])
+            if block["type"] in _CALLS and not (isinstance(block["id"], str) and isinstance(block["name"], str)):
+                raise TypeError("a call without a name or an id")
             self._blocks[index] = block
             return BlockStarted(index, block["type"])
         if kind == "content_block_stop":

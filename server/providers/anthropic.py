@@ -93,12 +93,15 @@ class AnthropicProvider:
             finally:
                 await events.close()
         except Exception as error:
-            trouble = translate(error, self._silence_seconds)
-            trouble.args = (_hide_keys(str(trouble), client),)
-            raise trouble from error
-        if not answer.finished:
-            raise ModelUnavailable("The provider ended the stream before the answer was complete.")
-        yield answer.response()
+            if not answer.finished:  # else the connection broke after the last word
+                trouble = translate(error, self._silence_seconds)
+                trouble.args = (_hide_keys(str(trouble), client),)
+                raise trouble from error
+        try:
+            whole = answer.response()
+        except ValueError as error:
+            raise translate(error) from error
+        yield whole
 
     async def close(self) -> None:
         """Give back connections. The provider opens new ones if it is asked again."""
@@ -225,7 +228,7 @@ def translate(error: Exception, silence_seconds: float = SILENCE_SECONDS) -> Mod
         return ModelUnavailable(redact(f"The connection to the provider failed: {cause or type(cause).__name__}"))
     if "resolve authentication" in str(error) or type(error).__name__ in {"CredentialsError", "IdentityTokenFileError"}:
         return ModelRefusedRequest("No credential for the model. Set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN.")
-    if isinstance(error, ValueError | KeyError | TypeError | IndexError):
+    if isinstance(error, ValueError | KeyError | TypeError | IndexError | AttributeError):
         return ModelUnavailable(redact(f"The provider's stream could not be read: {type(error).__name__}: {error}"))
     return ModelRefusedRequest(redact(f"The model request failed: {type(error).__name__}: {error}"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -163,6 +164,55 @@ def test_a_cut_stream_passes_and_the_next_try_succeeds(api: MessagesAPI, events:
         return await ask(provider, asked)
 
     assert run(api, story).content[0]["text"] == "Hello"
+
+
+def test_an_answer_whose_connection_breaks_after_its_last_word_is_whole(api: MessagesAPI) -> None:
+    asked = request(user(script({"say": "Hello"})))
+
+    async def story(provider: AnthropicProvider) -> ModelResponse:
+        await ask(provider, asked)
+        api.deaths.append((len(api.requests[0].frames), 0))
+        return await ask(provider, asked)
+
+    assert run(api, story).content[0]["text"] == "Hello"
+    assert len(api.requests) == 2
+
+
+_CALL = {"type": "tool_use", "id": "toolu_1", "name": "bash", "input": {}}
+_START = {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 1}}}
+_STOP = {"type": "message_stop"}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [_START, _STOP],
+        [_START, {"type": "content_block_start", "index": 0, "content_block": {**_CALL, "id": None}}, _STOP],
+        [_START, {"type": "content_block_delta", "index": 3, "delta": {"type": "text_delta", "text": "?"}}, _STOP],
+        [{"type": "message_start"}],
+        ["no event"],
+    ],
+)
+def test_a_stream_that_breaks_the_protocol_passes_as_a_breakdown(events: list[Any]) -> None:
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write((head + body).encode())
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async def story() -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            provider = AnthropicProvider(base_url=f"http://127.0.0.1:{port}")
+            with pytest.raises(ModelUnavailable):
+                await ask(provider, request(user("hi")))
+            await provider.close()
+
+    asyncio.run(story())
 
 
 def test_an_api_error_inside_a_stream_passes(api: MessagesAPI) -> None:

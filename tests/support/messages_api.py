@@ -17,7 +17,8 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -48,6 +49,8 @@ class Received:
     """When the last byte of the answer was handed to the kernel; 0 until then."""
     aborted: bool = False
     """The client went away before the answer was complete."""
+    frames: tuple[int, ...] = ()
+    """Bytes of each event of an answer that was streamed at once."""
 
 
 @dataclass
@@ -57,6 +60,9 @@ class MessagesAPI:
     model: ScriptedModel = field(default_factory=ScriptedModel)
     ping_seconds: float = PING_SECONDS
     requests: list[Received] = field(default_factory=list)
+    deaths: deque[tuple[int, int]] = field(default_factory=deque)
+    """The server dies while it answers: each is for one request, so many events and so many bytes of the next one
+    still go out; -1 events: not even the head of the answer does."""
     port: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -168,11 +174,22 @@ class _Connection(asyncio.Protocol):
                 frames.append(frame(answer.error.body))
                 break
             frames.append(frame(event))
+        if self._current is not None:
+            self._current.frames = tuple(map(len, frames))
+        if self._api.deaths:
+            self._die(frames, *self._api.deaths.popleft())
+            return
         self._transport.write(_stream_head() + _chunk(b"".join(frames)) + (b"" if cut else b"0\r\n\r\n"))
         if cut:
             self._transport.close()
         else:
             self._done()
+
+    def _die(self, frames: Sequence[bytes], events: int, more: int) -> None:
+        if events >= 0:
+            sent = b"".join(frames[:events]) + b"".join(frames[events : events + 1])[:more]
+            self._transport.write(_stream_head() + b"%x\r\n" % sum(map(len, frames)) + sent)
+        self._transport.close()
 
     async def _slowly(self, answer: Answer) -> None:
         await asyncio.sleep(answer.wait)
