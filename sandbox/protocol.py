@@ -7,7 +7,7 @@ and `server.tools`. Below: `sandbox.docker`, `sandbox.local`. Every backend pass
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -96,9 +96,6 @@ class Sandbox(Protocol):
     async def settle(self, op_ids: Sequence[str]) -> None:
         """The results of these operations are stored; the runner may forget them."""
 
-    def archive(self) -> AsyncIterator[bytes]:
-        """The workspace as an uncompressed tar, in portions. Works when the runner is broken, where the backend can."""
-
     async def place(self, path: str, size: int, portions: AsyncIterator[bytes]) -> None:
         """Put a file of `size` bytes at `path` below wire.UPLOADS, parents made, replacing what is there.
 
@@ -146,6 +143,29 @@ class SandboxBackend(Protocol):
         """Take over an existing sandbox: attached if it runs, started if stopped, made anew around its workspace if
         only that is left. Compare `incarnation` to learn whether its processes survived. Raises WorkspaceGone when no
         workspace is left, another SandboxGone or SandboxUnavailable when it cannot be started now (its files stay)."""
+
+    async def stop(self, ref: SandboxRef) -> None:
+        """End all processes of a sandbox, keep its workspace. Idempotent; as good as done where nothing is left.
+
+        For one that nobody is attached to; an attachment of this process ends. Raises SandboxUnavailable.
+        """
+
+    def pack(self, ref: SandboxRef, spec: SandboxSpec) -> AsyncGenerator[bytes]:
+        """All that a sandbox's workspace and outputs hold, as one compressed archive, in portions; it is stopped first.
+
+        With owners, modes, times, holes, links and names of any bytes; without what was placed. Neither the archive
+        nor its entries are ever whole in memory, and no process of the sandbox's own takes part. Broken off at any
+        moment it has changed nothing. Raises WorkspaceGone when there is none, SandboxUnavailable when it cannot be
+        read to its end.
+        """
+
+    async def unpack(self, ref: SandboxRef, spec: SandboxSpec, portions: AsyncIterator[bytes]) -> None:
+        """Make a workspace with what `pack` gave, under the slot of `ref`; `attach` then starts a sandbox around it.
+
+        Whatever was left under that slot is removed first. The archive is the agent's word, so it is unpacked with no
+        more rights than the agent has, inside. Raises SandboxUnavailable when it is no whole archive or does not fit,
+        and whatever `portions` raise; nothing of it is there then.
+        """
 
     async def list(self) -> list[SandboxRef]:
         """Every sandbox and workspace of this installation, running or not."""

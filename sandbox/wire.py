@@ -74,6 +74,10 @@ NET_TOTAL = 2 << 20
 """Bytes that all streams of one direction share out; what a tool's result may have to wait behind, about 20 ms."""
 
 
+PORTION = struct.Struct("!I")
+"""Before each portion of an archive on its way in: its length. 0 is the end, which not every stream can say."""
+
+
 def net_share(streams: int) -> int:
     """Bytes that one of `streams` open streams may have in flight: the window, less when many share the way.
 

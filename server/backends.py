@@ -7,7 +7,7 @@ starts all the same: what needs none works, and what needs one says what to do.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,6 +107,16 @@ class NoBackend:
         raise SandboxUnavailable(self._reason)
 
     async def attach(self, ref: SandboxRef, spec: SandboxSpec) -> Sandbox:
+        raise SandboxUnavailable(self._reason)
+
+    async def stop(self, ref: SandboxRef) -> None:
+        raise SandboxUnavailable(self._reason)
+
+    async def pack(self, ref: SandboxRef, spec: SandboxSpec) -> AsyncGenerator[bytes]:
+        raise SandboxUnavailable(self._reason)
+        yield b""  # so that it is a generator
+
+    async def unpack(self, ref: SandboxRef, spec: SandboxSpec, portions: AsyncIterator[bytes]) -> None:
         raise SandboxUnavailable(self._reason)
 
     async def list(self) -> list[SandboxRef]:

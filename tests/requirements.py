@@ -572,6 +572,17 @@ HANDS = (
         "scenarios/test_bounds.py::test_an_idle_sandbox_is_stopped_and_the_next_message_starts_it_with_its_files",
     ),
     _r(
+        "packing",
+        "All that a session's sandbox holds goes out as one archive and comes back as it was, on every backend.",
+        f"issue 4, housekeeping; {_AWKWARD}, sandbox verbs",
+        "contracts/test_sandbox.py::test_what_was_packed_is_unpacked_as_it_was",
+        "contracts/test_sandbox.py::test_half_an_archive_or_another_file_is_refused_and_leaves_nothing",
+        "contracts/test_sandbox.py::test_packing_that_is_broken_off_changes_nothing",
+        "contracts/test_sandbox.py::test_a_sandbox_that_nobody_is_attached_to_can_be_stopped",
+        "sandbox/test_docker_options.py::test_a_container_that_packs_can_read_all_and_write_nothing_and_one_that_unpacks",
+        "sandbox/test_hostility.py::test_a_workspace_replaced_by_links_is_packed_and_destroyed_without_following_them",
+    ),
+    _r(
         "lost",
         "A sandbox that is lost is replaced; its running calls are unknowable, and the model is told.",
         _AWKWARD,
@@ -657,7 +668,7 @@ HOSTILITY = (
         "Links out of the workspace lead nowhere.",
         _SHOWN,
         "sandbox/test_hostility.py::test_links_out_of_the_workspace_are_refused_by_the_file_operations",
-        "sandbox/test_hostility.py::test_a_workspace_replaced_by_links_is_archived_and_destroyed",
+        "sandbox/test_hostility.py::test_a_workspace_replaced_by_links_is_packed_and_destroyed",
         "sandbox/test_files.py::test_a_host_cannot_be_led_out_of_the_workspace",
     ),
     _r(

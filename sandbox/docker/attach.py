@@ -38,7 +38,8 @@ class AttachStream:
         self._container = container
         self._kind = 0
         self._left = 0
-        self._complaints = 0
+        self.complaints = b""
+        """What came on stderr, up to STDERR_BYTES."""
 
     async def read(self) -> bytes:
         """The next portion of the runner's output; b"" when the container or the engine ended the stream.
@@ -66,10 +67,10 @@ class AttachStream:
         return portion
 
     def _complain(self, portion: bytes) -> None:
-        room = STDERR_BYTES - self._complaints
-        self._complaints += len(portion)
-        if room > 0:
-            log.warning("runner in %s wrote to stderr: %r", self._container, portion[:room])
+        heard = portion[: STDERR_BYTES - len(self.complaints)]
+        self.complaints += heard
+        if heard:
+            log.warning("runner in %s wrote to stderr: %r", self._container, heard)
 
     async def write(self, data: bytes) -> None:
         """Send to the runner's stdin; returns when the connection's buffer has room again.

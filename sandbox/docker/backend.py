@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Collection, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -22,9 +22,10 @@ from sandbox.docker.container import Container
 from sandbox.docker.engine import Engine
 from sandbox.docker.idle import IdleSettings
 from sandbox.docker.images import PACKAGE_SECONDS, Images, Progress
-from sandbox.docker.labels import POOL_PREFIX, RUNNER, SPEC, object_name, spec_hash
+from sandbox.docker.labels import PACKING_PREFIX, POOL_PREFIX, RUNNER, SPEC, object_name, spec_hash
 from sandbox.docker.launch import Body, Launcher, NetServe
 from sandbox.docker.options import check
+from sandbox.docker.packing import Packer
 from sandbox.docker.pool import Pool
 from sandbox.docker.shelf import Built
 from sandbox.errors import SandboxError, SandboxGone, SpecRefused, WorkspaceGone
@@ -83,6 +84,7 @@ class DockerBackend:
         self._engine = engine or Engine()
         self._images = Images(self._engine, package_seconds)
         self._launcher = Launcher(self._engine, self._images, installation, net_serve, self._forget)
+        self._packer = Packer(self._engine, self._images, installation)
         self._pool = Pool(pool_size, self._make_pooled, self._discard)
         self._live: dict[Container, anyio.CancelScope] = {}
         self._making: set[str] = set()
@@ -143,6 +145,34 @@ class DockerBackend:
                 return self._watch(self._keep(await self._launcher.take_over(spec, ref.slot, found)))
             await self._require_workspace(ref.slot)
             return self._watch(self._keep(await self._launcher.make(spec, ref.slot)))
+
+    async def stop(self, ref: SandboxRef) -> None:
+        """End all processes of a sandbox that nobody is attached to; see the protocol."""
+        for container in self._attached(ref.slot):
+            await container.close()
+        name = object_name(self.installation, ref.slot)
+        with contextlib.suppress(SandboxGone):
+            await self._engine.finish("stop the sandbox", lambda client: client.stop(name, timeout=0))
+
+    async def pack(self, ref: SandboxRef, spec: SandboxSpec) -> AsyncGenerator[bytes]:
+        """All that the slot's volumes hold of the agent's; see the protocol."""
+        self._refuse(spec, ref.slot)
+        await self.stop(ref)
+        await self._require_workspace(ref.slot)
+        own = PACKING_PREFIX + secrets.token_hex(8)
+        with self._being_made(own):
+            async with contextlib.aclosing(self._packer.pack(spec, ref.slot, own)) as portions:
+                async for portion in portions:
+                    yield portion
+
+    async def unpack(self, ref: SandboxRef, spec: SandboxSpec, portions: AsyncIterator[bytes]) -> None:
+        """Make the slot's volumes with what was packed; see the protocol."""
+        self._refuse(spec, ref.slot)
+        await self.destroy(ref)
+        own = PACKING_PREFIX + secrets.token_hex(8)
+        with self._being_made(own), self._being_made(ref.slot):
+            async with self._nothing_left(ref.slot):
+                await self._packer.unpack(spec, ref.slot, own, portions)
 
     async def list(self) -> list[SandboxRef]:
         """Every sandbox and workspace of this installation, those that wait in the pool too."""
@@ -207,8 +237,14 @@ class DockerBackend:
             raise SpecRefused(f"network mode {spec.network.mode!r}: this server runs without an egress proxy")
 
     async def _make(self, spec: SandboxSpec, slot: str) -> Container:
-        try:
+        async with self._nothing_left(slot):
             return self._keep(await self._launcher.make(spec, slot))
+
+    @contextlib.asynccontextmanager
+    async def _nothing_left(self, slot: str) -> AsyncIterator[None]:
+        """Remove what a failure, or a cancellation, leaves of a slot that was to be made."""
+        try:
+            yield
         except BaseException:
             with anyio.move_on_after(CLOSE_SECONDS, shield=True), contextlib.suppress(SandboxError):
                 await reaper.remove(self._engine, self.installation, slot)

@@ -29,7 +29,6 @@ WATCH_SECONDS = 5.0
 """How often a running operation's disk use and an idle container's processor use are looked at."""
 MEASURE_SECONDS = 20.0
 """A tree that cannot be counted in this time is not judged; the next operation tries again."""
-ARCHIVE_PORTION = 1 << 20
 SWITCH_SECONDS = 5.0
 """How long letting go waits for a freeze or thaw that is under way: 30 ms are usual. Whoever attaches next would
 otherwise be told a state that is about to change."""
@@ -150,17 +149,6 @@ class Container:
         with self._in_use():
             await self._thaw()
             await self._channel.ping()
-
-    async def archive(self) -> AsyncIterator[bytes]:
-        """The workspace as a tar, read by the engine: works with a broken, frozen or stopped runner."""
-
-        def begin(client: Any) -> Iterator[bytes]:
-            portions, _ = client.get_archive(self.ref.container, f"{WORKSPACE}/.", chunk_size=ARCHIVE_PORTION)
-            return iter(portions)
-
-        portions = await self._engine.call("archive the workspace", begin)
-        while portion := await self._engine.call("archive the workspace", lambda _: next(portions, b"")):
-            yield portion
 
     # --- what the session is given ------------------------------------------------------------------------------------
 

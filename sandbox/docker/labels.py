@@ -23,6 +23,9 @@ RUNNER = "dev.skiff.runner"
 POOL_PREFIX = "pool-"
 """Slots that begin so were made for the warm pool, whoever owns them since."""
 
+PACKING_PREFIX = "packing-"
+"""Slots of containers that pack or unpack another slot's files: no session's, so that one left over is collected."""
+
 LAYOUT = 2
 """Raised when containers get other volumes: one of an older layout is then replaced around its workspace."""
 

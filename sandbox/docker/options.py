@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sandbox.docker.labels import labels, object_name, session_volume, spec_hash
 from sandbox.errors import SpecRefused
@@ -86,6 +86,28 @@ def create_options(spec: SandboxSpec, place: Placement) -> dict[str, Any]:
         "StopTimeout": 0,
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": _host_config(spec, _volumes(place)),
+    }
+
+
+def packing_options(spec: SandboxSpec, place: Placement, slot: str, verb: Literal["pack", "unpack"]) -> dict[str, Any]:
+    """The same for the container that packs the files of `place`, or unpacks them; `slot` is its own.
+
+    It runs alone, with all bounds of a sandbox. Packing reads as root, for an agent can make files that it cannot read
+    itself, and can write nowhere; unpacking runs as the agent, so that an archive can do no more than the agent could.
+    """
+    options = create_options(spec, place)
+    host = {**options["HostConfig"], "Tmpfs": {}}
+    if verb == "pack":
+        host["CapAdd"] = ["DAC_OVERRIDE"]
+        host["Mounts"] = [{**mount, "ReadOnly": True} for mount in host["Mounts"]]
+    return {
+        **options,
+        "Cmd": [f"--{verb}"],
+        "User": "0:0" if verb == "pack" else AGENT,
+        "Env": [],
+        "Labels": labels(place.installation, slot, spec_hash(spec), place.runner),
+        "StdinOnce": True,  # a server that dies ends it
+        "HostConfig": host,
     }
 
 

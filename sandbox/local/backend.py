@@ -7,8 +7,9 @@ Above: `server.app`, through `sandbox.protocol.SandboxBackend`. Below: `host`, `
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -20,7 +21,7 @@ from sandbox.local.command import runner_argv
 from sandbox.local.host import SANDBOX_UID, Host, enterable, find_host
 from sandbox.local.process import Place, Process
 from sandbox.local.sandbox import LocalSandbox
-from sandbox.local.workspace import Workspaces, run
+from sandbox.local.workspace import Workspaces, pack, run, unpack
 from sandbox.protocol import NetworkPolicy, Promises, SandboxRef, SandboxSpec
 
 SYSTEM_FOLDER = Path("/var/lib/skiff")
@@ -96,6 +97,32 @@ class LocalBackend:
             await self._end(ref.slot)
             place = self._ready()[1].find(ref.slot)
             return await self._start(spec, ref.slot, place)
+
+    async def stop(self, ref: SandboxRef) -> None:
+        async with self._lock(ref.slot):
+            await self._end(ref.slot)
+
+    async def pack(self, ref: SandboxRef, spec: SandboxSpec) -> AsyncGenerator[bytes]:
+        _refuse(spec, self._net_serve is not None)
+        async with self._lock(ref.slot):
+            await self._end(ref.slot)
+            place = self._ready()[1].find(ref.slot)
+            async with contextlib.aclosing(pack(place, spec)) as portions:
+                async for portion in portions:
+                    yield portion
+
+    async def unpack(self, ref: SandboxRef, spec: SandboxSpec, portions: AsyncIterator[bytes]) -> None:
+        _refuse(spec, self._net_serve is not None)
+        async with self._lock(ref.slot):
+            await self._end(ref.slot)
+            workspaces = self._ready()[1]
+            await workspaces.remove(ref.slot)
+            place = await asyncio.to_thread(workspaces.make, ref.slot)
+            try:
+                await unpack(place, spec, portions)
+            except BaseException:
+                await asyncio.shield(workspaces.remove(ref.slot))
+                raise
 
     async def list(self) -> list[SandboxRef]:
         slots = await asyncio.to_thread(self._ready()[1].slots)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sandbox.protocol import SandboxSpec
 from sandbox.runner.net import PROXY_ENV
@@ -57,6 +57,11 @@ def runner_argv(python: Path, network: bool) -> list[str]:
     return [str(python), "-I", "-S", f"{RUNNER}/sandbox/runner", "--exit-on-eof", *(["--net"] if network else [])]
 
 
+def packing_argv(python: Path, verb: Literal["pack", "unpack"]) -> list[str]:
+    """The command that packs what is inside to its stdout, or unpacks it from its stdin."""
+    return [str(python), "-I", "-S", f"{RUNNER}/sandbox/runner", f"--{verb}"]
+
+
 def limited_argv(argv: Sequence[str], bounds: Mapping[str, int]) -> list[str]:
     """`argv` started by a bash that first lowers its limits and then becomes it (1 ms; PID 1 stays PID 1).
 
@@ -72,6 +77,8 @@ class Folders(NamedTuple):
     workspace: Path
     uploads: Path | None = None
     outputs: Path | None = None
+    only_read: bool = False
+    """For packing: nothing can be written, and everything read; an agent can make files that it cannot read itself."""
 
 
 def bwrap_argv(
@@ -85,9 +92,11 @@ def bwrap_argv(
     spec         its memory bounds /tmp, its network policy decides whether programs are told of the proxy
     descriptors  options that name open files: seccomp, info, block
     """
+    bind = "--ro-bind" if folders.only_read else "--bind"
     return [
         *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"),
         *("--disable-userns", "--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
+        *(("--cap-add", "CAP_DAC_OVERRIDE") if folders.only_read else ()),
         *("--uid", str(AGENT), "--gid", str(AGENT), "--hostname", "sandbox"),
         *_environment(opened=spec.network.mode != "none"),
         *_system(parts, prefix),
@@ -95,9 +104,9 @@ def bwrap_argv(
         *("--dev", "/dev", "--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"),
         *("--perms", "1777", "--size", str(min(MAX_TMP, spec.memory_mb << 19)), "--tmpfs", "/tmp"),
         *("--size", str(RUN_BYTES), "--tmpfs", "/run"),
-        *("--bind", str(folders.workspace), WORKSPACE, "--chdir", WORKSPACE),
+        *(bind, str(folders.workspace), WORKSPACE, "--chdir", WORKSPACE),
         *(("--ro-bind", str(folders.uploads), UPLOADS) if folders.uploads else ()),
-        *(("--bind", str(folders.outputs), OUTPUTS) if folders.outputs else ()),
+        *((bind, str(folders.outputs), OUTPUTS) if folders.outputs else ()),
         *("--remount-ro", "/"),
         *descriptors,
     ]

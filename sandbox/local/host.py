@@ -54,7 +54,7 @@ def find_host(uid: int = SANDBOX_UID) -> Host:
         raise SandboxUnavailable("the local sandbox needs Linux; use Docker here (sandbox=docker)")
     if os.uname().machine not in AUDIT_ARCH:
         raise SandboxUnavailable(f"no system call filter for {os.uname().machine}; use Docker here (sandbox=docker)")
-    for tool in ("bash", "tar", "find", "du"):
+    for tool in ("bash", "find", "du"):
         if shutil.which(tool, path="/usr/bin:/bin") is None:
             raise SandboxUnavailable(f"the local sandbox uses this machine's own /usr, and {tool} is not in it")
     as_root = os.geteuid() == 0

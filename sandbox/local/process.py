@@ -43,6 +43,8 @@ class Place:
     workspace: Path
     uploads: Path | None = None
     outputs: Path | None = None
+    only_read: bool = False
+    """See `command.Folders`."""
 
 
 class Process:
@@ -143,7 +145,7 @@ async def _start(place: Place, argv: Sequence[str], spec: SandboxSpec, group: li
         block_read, block_write = _pipe(theirs, ours)
         filter_fd = _memory_file(theirs, bpf_program(os.uname().machine))
         options = ("--seccomp", str(filter_fd), "--info-fd", str(info_write), "--block-fd", str(block_read))
-        folders = Folders(place.workspace, place.uploads, place.outputs)
+        folders = Folders(place.workspace, place.uploads, place.outputs, place.only_read)
         inside = bwrap_argv(folders, place.parts, place.host.prefix, spec, options)
         bounded = limited_argv(argv, limits.rlimits(spec, in_cgroup=group is not None))
         process = await _spawn(place.host, [*inside, *bounded], (filter_fd, info_write, block_read))

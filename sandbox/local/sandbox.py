@@ -83,10 +83,6 @@ class LocalSandbox:
         self._stopped_for_disk.difference_update(op_ids)
         await self._channel.settle(op_ids)
 
-    def archive(self) -> AsyncIterator[bytes]:
-        """The workspace as a tar, packed by a helper of its own: needs neither runner nor process."""
-        return workspace.archive(self._place)
-
     async def place(self, path: str, size: int, portions: AsyncIterator[bytes]) -> None:
         """Put a file that the agent can only read; see the protocol."""
         await placing.place(self._uploads, path, size, portions)

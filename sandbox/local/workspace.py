@@ -17,25 +17,30 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from sandbox import wire
 from sandbox.errors import SandboxError, SandboxUnavailable, SpecRefused, WorkspaceGone
 from sandbox.local import process
-from sandbox.local.command import OWN_ETC
+from sandbox.local.command import OWN_ETC, packing_argv
 from sandbox.local.host import Host, enterable
 from sandbox.local.process import Place
 from sandbox.protocol import SandboxSpec
-from sandbox.wire import OUTPUTS
+from sandbox.wire import OUTPUTS, PORTION
+
+T = TypeVar("T")
 
 PARTS = "parts"
 _SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _HELPER_SPEC = SandboxSpec(memory_mb=256, disk_mb=1 << 20, pids=64)
-"""For tar, du and find: they write nothing big; the file size bound must not stop a large tar on its way out."""
+"""For du and find: they write nothing."""
 HELPER_SECONDS = 600.0
 """A full workspace of millions of small files takes minutes to delete on a slow disk."""
+PORTION_SECONDS = 120.0
+"""Without a portion in or out. A gigabyte of holes and a hundred thousand empty files each pass in a second."""
 
 
 class Workspaces:
@@ -157,21 +162,42 @@ class Workspaces:
                 raise SandboxError(f"{folder} could not be deleted: {error.strerror}") from error
 
 
-async def archive(place: Place) -> AsyncIterator[bytes]:
-    """The workspace as an uncompressed tar, in portions of up to 256 KiB. Needs no runner.
-
-    Files that nobody may read are left out. Raises SandboxError when tar fails.
-    """
-    command = ["/bin/tar", "-C", "/workspace", "--ignore-failed-read", "--warning=none", "-cf", "-", "."]
-    helper = await process.start(place, command, _HELPER_SPEC, None)
+async def pack(place: Place, spec: SandboxSpec) -> AsyncGenerator[bytes]:
+    """What is in the folders, packed by a process of its own; see `sandbox.protocol.SandboxBackend.pack`."""
+    helper = await process.start(
+        replace(place, uploads=None, only_read=True), packing_argv(place.host.python, "pack"), spec, None
+    )
     try:
-        while portion := await helper.read():
+        while portion := await _within(PORTION_SECONDS, helper.read()):
             yield portion
-        code = await helper.wait()
-        if code not in (0, 1):  # 1: a file changed while it was read
-            raise SandboxError(f"the workspace could not be packed (tar ended with {code}): {helper.last_words}")
+        await _ended_well(helper)
     finally:
         await helper.end()
+
+
+async def unpack(place: Place, spec: SandboxSpec, portions: AsyncIterator[bytes]) -> None:
+    """Fill the folders; see `sandbox.protocol.SandboxBackend.unpack`."""
+    helper = await process.start(place, packing_argv(place.host.python, "unpack"), spec, None)
+    try:
+        with contextlib.suppress(ConnectionError):  # it has ended: its exit code says so
+            async for portion in portions:
+                await _within(PORTION_SECONDS, helper.write(PORTION.pack(len(portion)) + portion))
+            await _within(PORTION_SECONDS, helper.write(PORTION.pack(0)))
+        await _ended_well(helper)
+    finally:
+        await helper.end()
+
+
+async def _ended_well(helper: process.Process) -> None:
+    if code := await _within(HELPER_SECONDS, helper.wait()):
+        raise SandboxUnavailable(f"the files could not be packed or unpacked: {helper.last_words or code}")
+
+
+async def _within(seconds: float, step: Awaitable[T]) -> T:
+    try:
+        return await asyncio.wait_for(step, seconds)
+    except TimeoutError:
+        raise SandboxUnavailable(f"packing or unpacking the files made no progress for {seconds:.0f} s") from None
 
 
 async def used_mb(place: Place) -> int:

@@ -5,6 +5,8 @@
     --max-timeout-ms N       longest time limit that a bash call may ask for; default 3,600,000
     --exit-on-eof            end, killing everything, when stdin ends (a pipe's owner does not come back)
     --net                    carry connections of the sandbox over the stream
+
+or, for something else altogether, `--pack` or `--unpack` alone: see `packing`.
 """
 
 from __future__ import annotations
@@ -58,6 +60,10 @@ def take_stdio() -> Tuple[int, int]:
 
 
 def main() -> None:
+    if sys.argv[1:] in (["--pack"], ["--unpack"]):
+        from sandbox.runner import packing  # here alone: every sandbox would pay for tarfile
+
+        sys.exit(packing.main(sys.argv[1]))
     options = parse(sys.argv[1:])
     # As PID 1 without handlers nothing inside can signal this process; Python's own SIGINT handler would be one.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

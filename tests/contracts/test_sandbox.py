@@ -6,13 +6,13 @@ import asyncio
 import io
 import json
 import tarfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sandbox.errors import SandboxGone, SandboxUnavailable, SpecRefused
+from sandbox.errors import SandboxGone, SandboxUnavailable, SpecRefused, WorkspaceGone
 from sandbox.protocol import NetworkPolicy, Sandbox, SandboxBackend, SandboxRef, SandboxSpec
 from sandbox.wire import Bash, Edit, Fetch, Glob, Grep, List_, Outputs, Put, Read, Remove, Write
 from tests.support.sandboxes import BACKENDS, SMALL, Story, bash, fresh_slot, op, run_on, says
@@ -205,16 +205,105 @@ def test_two_sandboxes_see_nothing_of_each_other(play: Play) -> None:
     play(story)
 
 
-def test_the_archive_is_a_tar_of_the_workspace_with_links_as_links(play: Play) -> None:
+def test_a_sandbox_that_nobody_is_attached_to_can_be_stopped(play: Play) -> None:
     async def story(backend: SandboxBackend) -> None:
         sandbox = await backend.create(SMALL, fresh_slot())
-        await bash(sandbox, "mkdir d; printf hello > d/f; ln -s /etc/passwd l")
-        packed = b"".join([portion async for portion in sandbox.archive()])
-        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-            members = {member.name.removeprefix("./"): member for member in archive.getmembers()}
-            assert members["l"].issym() and members["l"].linkname == "/etc/passwd"
-            content = archive.extractfile(members["d/f"])
-            assert content is not None and content.read() == b"hello"
+        await bash(sandbox, "echo kept > f")
+        await sandbox.close()
+        await backend.stop(sandbox.ref)
+        await backend.stop(sandbox.ref)
+        again = await backend.attach(sandbox.ref, SMALL)
+        assert again.incarnation != sandbox.incarnation
+        assert await says(again, "cat f") == "kept"
+        await backend.stop(SandboxRef(backend.name, fresh_slot()))
+
+    play(story)
+
+
+TREE = r"""
+mkdir -p deep/er/empty 'sp ace' closed $'\xff\xfe'; echo one > deep/f; ln deep/f hard; ln -s /etc/passwd deep/link
+echo bytes > $'\xff\xfe/\xc3\x28'; echo umlaut > $'\xc3\xa4'; echo run > tool; chmod 4750 tool; mkfifo fifo
+echo in > closed/in; ln closed/in after; echo none > unreadable; chmod 0 unreadable closed
+truncate -s 40M sparse; printf middle | dd of=sparse bs=1 seek=20000000 conv=notrunc 2>/dev/null; truncate -s 9M hole
+for i in $(seq 60); do mkdir $(printf 'n%.0s' {1..99}) && cd n*; done; echo down > down; cd /workspace
+head -c 3000000 /dev/urandom > random; echo handed > /mnt/session/outputs/out
+touch -d @1000000001.5 tool deep; chmod 711 .
+"""
+LOOK = r"""
+chmod 700 closed; chmod 600 unreadable
+find . -path './.*' -prune -o -printf '%P %y %m %U %G %s %n %T@ %l\n' | LC_ALL=C sort > /tmp/seen
+grep -av '^closed \|^unreadable \|nnn' /tmp/seen; grep -a nnn /tmp/seen | sha256sum
+cat deep/f $'\xff\xfe/\xc3\x28' $'\xc3\xa4' tool closed/in unreadable /mnt/session/outputs/out
+[ deep/f -ef hard ] && [ closed/in -ef after ] && echo linked; sha256sum random sparse hole
+for i in $(seq 60); do cd n*; done; cat down; cd /workspace
+"""
+
+
+def test_what_was_packed_is_unpacked_as_it_was(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        assert (await bash(sandbox, TREE)).meta["exit_code"] == 0
+        modes = await says(sandbox, "stat -c '%n %a' . closed unreadable")
+        await _place(sandbox, "given", b"not the agent's")
+        packed = [portion async for portion in backend.pack(sandbox.ref, SMALL)]
+        assert max(map(len, packed)) <= 2 << 20 < sum(map(len, packed)) < 4 << 20
+        before = await backend.attach(sandbox.ref, SMALL)
+        assert await says(before, "stat -c '%n %a' . closed unreadable") == modes, "packing changes nothing"
+        seen = await says(before, LOOK)
+        await backend.destroy(sandbox.ref)
+        await backend.unpack(sandbox.ref, SMALL, _each(packed))
+        again = await backend.attach(sandbox.ref, SMALL)
+        assert await says(again, "stat -c '%n %a' . closed unreadable") == modes
+        assert (await says(again, LOOK)).splitlines() == seen.splitlines()
+        assert int(await says(again, "du -ck sparse hole | tail -1 | cut -f1")) < 1000
+        assert await says(again, "ls /mnt/session /mnt/session/uploads; id -u") == (
+            "/mnt/session:\noutputs\nuploads\n\n/mnt/session/uploads:\n1000"
+        )
+        with tarfile.open(fileobj=io.BytesIO(b"".join(packed))) as archive:
+            assert {"workspace/deep/f", "outputs/out"} <= set(archive.getnames())
+
+    play(story)
+
+
+async def _each(portions: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for portion in portions:
+        yield portion
+
+
+def test_half_an_archive_or_another_file_is_refused_and_leaves_nothing(play: Play) -> None:
+    def tar(name: str) -> bytes:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+        return packed.getvalue()
+
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        await bash(sandbox, "echo kept > f; head -c 300000 /dev/urandom > random")
+        packed = b"".join([portion async for portion in backend.pack(sandbox.ref, SMALL)])
+        slot = replace(sandbox.ref, slot=fresh_slot())
+        for bad in (packed[:-9], packed[:200_000], b"", b"no archive", tar("workspace/../../tmp/x"), tar("/etc/x")):
+            with pytest.raises(SandboxUnavailable):
+                await backend.unpack(slot, SMALL, _each([bad]))
+            assert slot.slot not in {ref.slot for ref in await backend.list()}
+        with pytest.raises(WorkspaceGone):
+            await anext(backend.pack(slot, SMALL))
+        again = await backend.attach(sandbox.ref, SMALL)
+        assert await says(again, "cat f") == "kept"
+
+    play(story)
+
+
+def test_packing_that_is_broken_off_changes_nothing(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        await bash(sandbox, "head -c 30000000 /dev/urandom > random; chmod 0 random")
+        packing = backend.pack(sandbox.ref, SMALL)
+        assert await anext(packing)
+        await packing.aclose()
+        assert [ref.slot for ref in await backend.list()] == [sandbox.ref.slot]
+        again = await backend.attach(sandbox.ref, SMALL)
+        assert await says(again, "stat -c '%a %s' random") == "0 30000000"
 
     play(story)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -18,7 +16,7 @@ from sandbox.docker.idle import IdleSettings, should_pause
 from sandbox.egress.mux import MuxStream, Serve
 from sandbox.errors import ImageMissing, SandboxGone, SandboxUnavailable, SpecRefused
 from sandbox.protocol import NetworkPolicy
-from sandbox.wire import Bash, Call, Put
+from sandbox.wire import Bash, Call
 from tests.sandbox.docker_engine import SPEC, backend, bash, bash_in, require_engine, run
 
 pytestmark = pytest.mark.docker
@@ -187,21 +185,6 @@ def test_a_frozen_sandbox_thaws_at_the_next_call() -> None:
             assert found["State"]["Paused"]
             await engine.close()
             assert (await bash(sandbox, "echo thawed")).body == b"thawed\n"
-
-    run(story)
-
-
-def test_the_archive_is_a_tar_of_the_workspace_even_when_stopped() -> None:
-    async def story() -> None:
-        async with backend() as docker:
-            sandbox = await docker.create(SPEC, "one")
-            await sandbox.call(Call("put", Put("folder/file.txt"), body=b"content"))
-            await sandbox.stop()
-            data = b"".join([portion async for portion in sandbox.archive()])
-        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-            member = tar.extractfile("./folder/file.txt")
-            assert member is not None
-            assert member.read() == b"content"
 
     run(story)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sandbox.docker.labels import object_name, session_volume, spec_hash
-from sandbox.docker.options import Placement, create_options
+from sandbox.docker.options import Placement, create_options, packing_options
 from sandbox.errors import SpecRefused
 from sandbox.protocol import NetworkPolicy, SandboxSpec
 from sandbox.seccomp import docker_profile
@@ -79,6 +79,19 @@ def test_every_hardening_is_asked_for() -> None:
     assert security[0] == "no-new-privileges"
     assert json.loads(security[1].removeprefix("seccomp=")) == docker_profile()
     assert len(security) == 2
+
+
+def test_a_container_that_packs_can_read_all_and_write_nothing_and_one_that_unpacks_is_the_agent() -> None:
+    usual = create_options(SPEC, PLACE)
+    pack, unpack = (packing_options(SPEC, PLACE, "packing-1", verb) for verb in ("pack", "unpack"))
+    assert (pack["User"], pack["Cmd"], pack["HostConfig"].pop("CapAdd")) == ("0:0", ["--pack"], ["DAC_OVERRIDE"])
+    assert (unpack["User"], unpack["Cmd"]) == ("1000:1000", ["--unpack"])
+    for options in (pack, unpack):
+        assert (options["StdinOnce"], options["Labels"]["dev.skiff.slot"]) == (True, "packing-1")
+        mounts = options["HostConfig"].pop("Mounts")
+        assert all(mount.pop("ReadOnly", False) == (options is pack) for mount in mounts)
+        assert mounts == usual["HostConfig"]["Mounts"], "the volumes are the session's, under its labels"
+        assert {**usual["HostConfig"], **options["HostConfig"], "Tmpfs": 0} == {**usual["HostConfig"], "Tmpfs": 0}
 
 
 @pytest.mark.parametrize("mode", ["limited", "unrestricted"])

@@ -214,7 +214,7 @@ def test_links_out_of_the_workspace_are_refused_by_the_file_operations(play: Pla
     play(story)
 
 
-def test_a_workspace_replaced_by_links_is_archived_and_destroyed_without_following_them(
+def test_a_workspace_replaced_by_links_is_packed_and_destroyed_without_following_them(
     play: Play, tmp_path: Path
 ) -> None:
     (tmp_path / "precious").mkdir()
@@ -223,7 +223,7 @@ def test_a_workspace_replaced_by_links_is_archived_and_destroyed_without_followi
     async def story(backend: SandboxBackend) -> None:
         sandbox = await backend.create(SMALL, fresh_slot())
         await bash(sandbox, f"ln -s {tmp_path}/precious p; ln -s .. up; ln p hard 2>/dev/null; mkfifo pipe; echo x > f")
-        size = sum([len(portion) async for portion in sandbox.archive()])
+        size = sum([len(portion) async for portion in backend.pack(sandbox.ref, SMALL)])
         assert 0 < size < 1 << 20
         await backend.destroy(sandbox.ref)
         assert (tmp_path / "precious" / "file").read_text() == "kept"

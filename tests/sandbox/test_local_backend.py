@@ -104,7 +104,7 @@ def test_a_runner_that_is_killed_from_outside_is_gone_and_its_files_are_not() ->
             os.kill(pid, signal.SIGKILL)
         with pytest.raises(SandboxGone):
             await running
-        assert sum([len(portion) async for portion in sandbox.archive()]) > 0
+        assert sum([len(portion) async for portion in backend.pack(sandbox.ref, SMALL)]) > 0
         again = await backend.attach(sandbox.ref, SMALL)
         assert again.incarnation != sandbox.incarnation
         assert await says(again, "cat f") == "kept"
