@@ -17,7 +17,20 @@ from benchmarks import report
 from benchmarks.bench import RESULTS, Bench, find_engine, opened, say
 from benchmarks.facts import facts
 from benchmarks.row import Row
-from benchmarks.rows import create, followers, listing, memory, rest, resume, rounds, send, startup, stdio, throughput
+from benchmarks.rows import (
+    create,
+    followers,
+    listing,
+    memory,
+    peers,
+    rest,
+    resume,
+    rounds,
+    send,
+    startup,
+    stdio,
+    throughput,
+)
 
 GROUPS: Mapping[str, ModuleType] = {
     "send": send,
@@ -29,6 +42,7 @@ GROUPS: Mapping[str, ModuleType] = {
     "create": create,
     "stdio": stdio,
     "throughput": throughput,
+    "peers": peers,
     "memory": memory,
     "resume": resume,
 }

@@ -31,13 +31,14 @@ def figure(samples: Sequence[float]) -> Figure:
 
 @dataclass(frozen=True)
 class Hold:
-    """A bound on our median: at most `times` the floor's plus `plus`, in the row's unit."""
+    """A bound on our median: at most `times` the floor's plus `plus`, in the row's unit; at least that with `least`."""
 
     times: float = 0.0
     plus: float = 0.0
+    least: bool = False
 
     def limit(self, floor: float | None) -> float | None:
-        """The number that our median must not exceed; None where it hangs on a floor that was not measured."""
+        """The number that our median must keep to; None where it hangs on a floor that was not measured."""
         if self.times and floor is None:
             return None
         return self.times * (floor or 0.0) + self.plus
@@ -46,10 +47,16 @@ class Hold:
         """As "≤ floor + 5 ms"."""
         parts = []
         if self.times:
-            parts.append("floor" if self.times == 1 else f"floor x {self.times:g}")
+            parts.append(_times(self.times))
         if self.plus:
             parts.append(f"{self.plus:g} {unit}")
-        return "≤ " + (" + ".join(parts) or "0")
+        return ("≥ " if self.least else "≤ ") + (" + ".join(parts) or "0")
+
+
+def _times(times: float) -> str:
+    if times == 1:
+        return "floor"
+    return f"floor x {times:g}" if times > 0.2 else f"floor / {1 / times:g}"
 
 
 @dataclass(frozen=True)
@@ -73,10 +80,12 @@ class Row:
 
     @property
     def limit(self) -> float | None:
-        """What our median must not exceed in this run."""
+        """What our median must keep to in this run."""
         return self.hold.limit(self.floor.median if self.floor else None) if self.hold else None
 
     @property
     def holds(self) -> bool | None:
         """Whether our median is within its bound; None where there is none to compare with."""
-        return None if self.limit is None else self.ours.median <= self.limit
+        if self.hold is None or self.limit is None:
+            return None
+        return self.ours.median >= self.limit if self.hold.least else self.ours.median <= self.limit

@@ -27,6 +27,9 @@ OPEN_SECONDS = 3.0
 PING_SECONDS = 3.0
 MAX_GARBAGE = wire.MAX_BODY + (1 << 20)
 """Bytes that are no frames: the rest of one largest frame that a former owner left unread, and a little."""
+SETTLE_SECONDS = 0.01
+"""Until the runner is told which results are stored: what comes after a result is the next model request, and it need
+not wait for this. The runner keeps a result for longer at no cost."""
 MAX_OUTBOX = 4 << 20
 """Bytes waiting to be written before `send` waits: a few large files; one frame may exceed it alone."""
 MAX_NET_QUEUE = 32 << 20
@@ -78,6 +81,8 @@ class RunnerChannel:
         self._pings = 0
         self._outbox: deque[bytes] = deque()
         self._outbox_bytes = 0
+        self._settled: list[str] = []
+        self._settling: asyncio.TimerHandle | None = None
         self._something_to_write = asyncio.Event()
         self._room_to_write = asyncio.Event()
         self._room_to_write.set()
@@ -196,9 +201,23 @@ class RunnerChannel:
         await self.send(wire.Frame({"t": "cancel", "op": op_id}))
 
     async def settle(self, op_ids: Sequence[str]) -> None:
-        """These results are stored; the runner may forget them."""
-        if op_ids:
-            await self.send(wire.Frame({"t": "settle", "ops": list(op_ids)}))
+        """These results are stored; the runner may forget them. It is told with the next frame or SETTLE_SECONDS later.
+
+        Raises SandboxGone or ProtocolError when the channel has failed.
+        """
+        self._raise_if_failed()
+        self._settled += op_ids
+        if self._settled and self._settling is None:
+            self._settling = asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._tell_settled)
+
+    def _tell_settled(self) -> None:
+        """Queue what was settled since the last time."""
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
+        if self._settled and self._error is None:
+            ops, self._settled = self._settled, []
+            self._queue(self._encode(wire.Frame({"t": "settle", "ops": ops})))
 
     async def ping(self, timeout: float = PING_SECONDS) -> None:
         """Return when the runner has answered. Raises SandboxGone after `timeout` seconds."""
@@ -231,6 +250,10 @@ class RunnerChannel:
             self._room_to_write.clear()
             await self._room_to_write.wait()
             self._raise_if_failed()
+        self._tell_settled()
+        self._queue(data)
+
+    def _queue(self, data: bytes) -> None:
         self._outbox.append(data)
         self._outbox_bytes += len(data)
         self._something_to_write.set()
@@ -277,6 +300,8 @@ class RunnerChannel:
             return
         self._error = error
         self.unwatch()
+        if self._settling is not None:
+            self._settling.cancel()
         waiting: list[asyncio.Future[Any]] = [pending.result for pending in self._pending.values()]
         waiting += self._pongs.values()
         waiting += [self._hello] if self._hello is not None else []

@@ -7,7 +7,6 @@ closes everything in the reverse order. Doors get a `Service` and nothing else.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import secrets
@@ -16,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from server import garbage
 from server.backends import choose
 from server.catalog.environments import Bounds
 from server.catalog.service import Catalog, Offer
@@ -74,6 +74,7 @@ async def running(settings: Settings, *, lead: bool = True, pace: Pace = REAL_TI
 
     Without `lead` this process never becomes the engine: enough to look at sessions.
     """
+    garbage.look_seldom()
     prepare_data_dir(settings.data_dir)
     database = SqliteDatabase(settings.data_dir / "skiff.db")
     await database.open()
@@ -215,9 +216,7 @@ async def _warming_up(models: Models) -> AsyncIterator[None]:
     async def warm_up() -> None:
         with suppress(SkiffError):
             await models.provider(models.default).warm_up()
-        # What the imports made lives as long as the process: without this, each full collection walks all of it, which
-        # stops every session for 150 to 300 ms about once in a hundred rounds of tools.
-        gc.freeze()
+        garbage.keep_what_is()
 
     task = asyncio.create_task(warm_up(), name="warm up")
     try:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from server import garbage
+
 if TYPE_CHECKING:
     from server.settings import Settings
 
@@ -63,6 +65,7 @@ def main() -> None:
     from sandbox.errors import SandboxError
     from server.errors import SkiffError
 
+    garbage.look_seldom()
     try:
         app()
     except (SkiffError, SandboxError) as error:

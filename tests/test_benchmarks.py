@@ -55,6 +55,13 @@ def test_a_row_holds_up_to_its_bound_and_not_beyond() -> None:
     assert _row(15.1, 10.0, Hold(1, 5)).holds is False
 
 
+def test_a_bound_from_below_is_held_by_more() -> None:
+    three = Hold(3, least=True)
+    assert three.describe("rounds/s") == "≥ floor x 3"
+    assert (_row(30.0, 10.0, three).holds, _row(29.9, 10.0, three).holds) == (True, False)
+    assert Hold(1 / 50).describe("ms") == "≤ floor / 50"
+
+
 def test_a_bound_on_a_floor_that_was_not_measured_is_neither_held_nor_missed() -> None:
     row = _row(15.0, None, Hold(1, 5))
     assert (row.ratio, row.limit, row.holds) == (None, None, None)

@@ -28,7 +28,7 @@ AROUND = 4
 EXECS = 5
 """Of the engine, after each session."""
 TOOLS: Mapping[str, Mapping[str, Any]] = {"bash": {"command": "/bin/true"}, "read": {"file_path": "hello.txt"}}
-NOTES = ("≥ 8 x ahead of the Agent SDK is not measured: it is not installed here",)
+NOTES = ("≥ 8 x ahead of the Agent SDK: the group `peers` shows it, where that is installed",)
 Samples = dict[tuple[str, int], list[float]]
 
 

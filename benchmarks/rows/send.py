@@ -13,7 +13,7 @@ from benchmarks.skiff import quiet, session, skiff, sweep, turn
 
 SENDS = 5
 """A session: the history stays short, as it is when somebody begins to talk."""
-AHEAD = "≥ 50 x ahead of the Claude Agent SDK is not measured: it is not installed here"
+AHEAD = "≥ 50 x ahead of the Claude Agent SDK: the group `peers` shows it, where that is installed"
 FIRST = script([*calls(1, "bash", {"command": "true"}), {"say": "Ready."}])
 
 

@@ -19,8 +19,8 @@ NEEDS_ENGINE = True
 SESSIONS = 20
 ROUNDS = 20
 NOTES = (
-    "to hold: ≥ 3 x the best peer run the same way. The peers (programs for Node.js) are not installed here; the best"
-    " one did about 67 rounds/s on two such cores, without containers",
+    "to hold: ≥ 3 x the best peer run the same way. The group `peers` runs one, where it is installed; the best of the"
+    " others (programs for Node.js, without containers) did about 67 rounds/s on two such cores elsewhere",
     "the floor has no log and no tool: twenty bare SDK loops that answer each call themselves",
 )
 

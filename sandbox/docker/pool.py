@@ -22,6 +22,9 @@ PING_SECONDS = 1.0
 """A healthy pooled runner answers in 2 ms, on a busy machine in 10; one that needs a second is discarded."""
 REST_SECONDS = 0.5
 """Between a claim and the refill: a start costs 0.2 s of processor, which the session's first command needs more."""
+START_SECONDS = 2.0
+"""Before the first filling: a server that has just started imports the model's SDK for about so long, and a container's
+start beside that costs its first model request 0.3 s."""
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 1.0, 60.0
 """While the engine refuses: doubling from the first to the last."""
 
@@ -70,6 +73,7 @@ class Pool:
     async def refill(self) -> None:
         """Keep the pool full, one at a time (more at once only slow each other down); runs until cancelled."""
         retry = FIRST_RETRY_SECONDS
+        await anyio.sleep(START_SECONDS)
         while True:
             await self._wanted.wait()
             if len(self._ready) >= self._size:

@@ -92,11 +92,10 @@ class Command:
         return self._pipe < 0
 
     def result(self, ok: bool, meta: Dict[str, Any]) -> Result:
-        """The end: timers, files and pipe are let go; a pipe that is still held goes on being read into a file."""
+        """The end: timers and pipe are let go; a pipe that is still held goes on being read into a file. `tidy` is
+        to follow."""
         for name in list(self._timers):
             self.cancel_timer(name)
-        for path in self._paths:
-            remove(path)
         if self._pipe >= 0:
             self._loop.forget(self._pipe)
             path = self._outputs.listen_late(self.call.op_id, self._pipe)
@@ -109,6 +108,11 @@ class Command:
         if self.notes:
             about["notes"] = self.notes
         return Result(self.call.op_id, ok, body, about)
+
+    def tidy(self) -> None:
+        """Remove its files, once nobody waits for the result any more."""
+        for path in self._paths:
+            remove(path)
 
     def _readable(self, _mask: int) -> None:
         if self.drain():
@@ -139,12 +143,9 @@ def make_files(folders: Sequence[str], name: str, script: bytes) -> Tuple[str, s
     Returns their paths. Raises the last folder's OSError."""
     problem: Optional[OSError] = None
     for folder in folders:
-        paths = os.path.join(folder, f"{name}.sh"), os.path.join(folder, f"{name}.out")
+        paths = f"{folder}/{name}.sh", f"{folder}/{name}.out"
         try:
-            os.makedirs(folder, mode=0o700, exist_ok=True)  # the agent may have removed it
-            fd = os.open(paths[0], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with open(fd, "wb") as file:
-                file.write(script)
+            write_new(paths[0], script)
             os.mkfifo(paths[1], 0o600)
             return paths
         except OSError as error:
@@ -152,6 +153,23 @@ def make_files(folders: Sequence[str], name: str, script: bytes) -> Tuple[str, s
             for path in paths:
                 remove(path)
     raise problem or OSError("no folder for the command's files")
+
+
+def write_new(path: str, data: bytes) -> None:
+    """A file that was not there before. Its folder is made when it is missing: the agent may have removed it. Raises
+    OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        fd = os.open(path, flags, 0o600)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(fd, left) :]
+    finally:
+        os.close(fd)
 
 
 def open_fifo(path: str) -> int:

@@ -291,17 +291,18 @@ class Shell:
             if command.operation.restart:
                 command.notes.insert(0, "The shell was restarted before the command.")
             result = command.result(True, {"exit_code": command.exit_code})
-        self._answer(result)
+        self._answer(command, result)
 
     def _refuse(self, command: Command, why: Optional[str]) -> None:
         """The sandbox cannot run it: no process, no file, no descriptor left."""
         self._state, self._command = "idle", None
         command.notes.append(f"The sandbox cannot start it: {why}. Stop processes or delete files, then try again.")
-        self._answer(command.result(False, {}))
+        self._answer(command, command.result(False, {}))
 
-    def _answer(self, result: Result) -> None:
+    def _answer(self, command: Command, result: Result) -> None:
         done, self._done = self._done, lambda _result: None
         done(result)
+        command.tidy()
         self._start_next()
 
     # --- the supervisor -----------------------------------------------------------------------------------------------

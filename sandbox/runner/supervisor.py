@@ -30,7 +30,7 @@ STATUS_FD = 250
 """Where the shell reports the end of a command: above what scripts use, below bash's own 255 and any usual limit."""
 KILL_SECONDS = 4.0
 """For killing a tree; 5 to 40 ms are usual, a fork bomb on a loaded machine takes longest."""
-BASH = ["bash", "--norc", "--noprofile", "-i"]
+BASH = ["bash", "--norc", "--noprofile", "--noediting", "-i"]
 
 
 class Pipes(NamedTuple):
