@@ -10,16 +10,18 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from server import garbage
 from server.backends import choose
 from server.catalog.environments import Bounds
 from server.catalog.service import Catalog, Offer
 from server.engine.role import Engine, OpenEngine, Role
+from server.engine.upkeep import Upkeep
 from server.errors import SkiffError, StoreError
 from server.files.blobs import Blobs
 from server.files.collecting import sweep
@@ -199,26 +201,30 @@ def _engine_opener(
         rules = IdleRules(settings.stop_after, settings.max_sandboxes)
         prices = Prices.load(settings.prices) if settings.prices else list_prices()
         limits = Limits(settings.retries, settings.retry_patience, settings.requests_per_turn)
-        async with _warming_up(models), await choose(settings, installation) as backend:
+        async with _beside(_warm_up(models), "warm up"), await choose(settings, installation) as backend:
             await sweep(FileTable(database), _blobs(settings))
             sandboxes = Sandboxes(store, backend, rules, _mounting(settings, store, log, database))
             means = Means(log, models.provider, sandboxes, prices, limits, pace)
             async with Supervisor(store, means, settings.max_sessions_at_work, deposed) as supervisor:
-                yield Engine(supervisor, Workspaces(store, sandboxes), backend.name, sandboxes.collect)
+                files = (FileTable(database), _blobs(settings))
+                upkeep = Upkeep(store, log, files, supervisor.forget, settings.retention_days)
+                async with _beside(upkeep.run(), "upkeep"):
+                    yield Engine(supervisor, Workspaces(store, sandboxes), backend.name, sandboxes.collect)
 
     return open_engine
 
 
-@asynccontextmanager
-async def _warming_up(models: Models) -> AsyncIterator[None]:
+async def _warm_up(models: Models) -> None:
     """Import the model's SDK (seconds of CPU) beside everything else. Problems show up at the first request."""
+    with suppress(SkiffError):
+        await models.provider(models.default).warm_up()
+    garbage.keep_what_is()
 
-    async def warm_up() -> None:
-        with suppress(SkiffError):
-            await models.provider(models.default).warm_up()
-        garbage.keep_what_is()
 
-    task = asyncio.create_task(warm_up(), name="warm up")
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """Do this in a task, for as long as the block lasts."""
+    task = asyncio.create_task(work, name=name)
     try:
         yield
     finally:

@@ -119,6 +119,10 @@ class Settings(BaseSettings):
     git_seconds: float = Field(300.0, ge=1, description="Seconds for fetching one repository.")
     git_mb: int = Field(1_000, ge=1, description="The largest repository that is fetched, in MB with its history.")
 
+    retention_days: int = Field(
+        0, ge=0, description="Sessions in which nothing has happened for so many days are deleted; 0 keeps all of them."
+    )
+
     @field_validator("git_hosts")
     @classmethod
     def _reachable(cls, hosts: dict[str, str]) -> dict[str, str]:

@@ -46,9 +46,16 @@ KEEPING = (
         "server/test_history.py::test_a_place_where_nothing_stands_is_refused",
     ),
     _r(
+        "kept-small",
+        "What is kept stays small: old sessions go if the operator wants it, keys after a day; room is given back.",
+        _KEPT,
+        "server/test_upkeep.py::test_",
+        "server/test_store.py::test_a_deleted_session_takes_everything_along",
+    ),
+    _r(
         "kept-backup",
         "`skiff backup` copies a folder that is in use: all that was acknowledged, and a server goes on from the copy.",
-        "issue 4, bounds under load",
+        _KEPT,
         "e2e/test_backup.py::test_",
     ),
 )

@@ -49,6 +49,10 @@ class Database(Protocol):
         Raises StoreError when it cannot be written to its end, or reads back damaged.
         """
 
+    async def tidy(self) -> bool:
+        """Give back some of the room that it takes and does not need, in a step that keeps writers waiting for tens of
+        milliseconds at most. Whether there may be more. Raises StoreError."""
+
     async def version(self) -> int:
         """A number that differs whenever another process has written since the last call."""
 

@@ -20,6 +20,10 @@ _SHOWN = "seq, session_id, thread_id, id, type, public, CASE WHEN public IS NULL
 """What a reader of the history needs: the private parts that stand beside public ones can be larger than these."""
 
 
+class HeadMoved(Exception):
+    """A conditional change found a newer event than the caller had read. Read on and decide again."""
+
+
 @dataclass(frozen=True)
 class Stretch:
     """Some rows of a log: of these types, numbered above `after` and below `before`, at most `limit`."""
@@ -66,6 +70,19 @@ def events_after(cursor: Cursor, session_id: str, after: int, limit: int) -> lis
         {"id": session_id, "after": after, "limit": limit},
     )
     return [_event(row) for row in rows]
+
+
+def clear(cursor: Cursor, session_id: str, limit: int) -> bool:
+    """Remove the first `limit` rows of a log. Whether some are left."""
+    key = {"id": session_id}
+    beyond = cursor.one(
+        "SELECT seq FROM events WHERE session_id = :id ORDER BY seq LIMIT 1 OFFSET :n", {**key, "n": limit}
+    )
+    if beyond is None:
+        cursor.execute("DELETE FROM events WHERE session_id = :id", key)
+    else:
+        cursor.execute("DELETE FROM events WHERE session_id = :id AND seq < :seq", {**key, "seq": beyond[0]})
+    return beyond is not None
 
 
 def stretch(cursor: Cursor, session_id: str, which: Stretch) -> list[StoredEvent]:

@@ -11,15 +11,11 @@ from typing import Any
 
 from server.events import NewEvent, StoredEvent, status_after
 from server.store.database import Cursor
-from server.store.events import ALL, Stretch, events_after, insert_events, stretch
+from server.store.events import ALL, HeadMoved, Stretch, clear, events_after, insert_events, stretch
 from server.store.meta import check_epoch
 from server.store.request_keys import asked_before, remember
 from server.store.sessions import Change, change_row, closed, touch, unknown
 from server.store.table import Table
-
-
-class HeadMoved(Exception):
-    """A conditional append found a newer event than the caller had read. Read on and decide again."""
 
 
 class LogTable(Table):
@@ -88,6 +84,17 @@ class LogTable(Table):
     async def events(self, session_id: str, after: int = 0, limit: int = ALL) -> list[StoredEvent]:
         """The events numbered above `after`, in order."""
         return await self._database.read(lambda cursor: events_after(cursor, session_id, after, limit))
+
+    async def clear_logs(self, limit: int) -> bool:
+        """Remove at most `limit` events of deleted sessions. Whether there may be more."""
+
+        def work(cursor: Cursor) -> bool:
+            row = cursor.one("SELECT session_id FROM removals LIMIT 1")
+            if row is not None and not clear(cursor, row[0], limit):
+                cursor.execute("DELETE FROM removals WHERE session_id = :id", {"id": row[0]})
+            return row is not None
+
+        return await self._database.write(work)
 
     async def stretch(self, session_id: str, which: Stretch) -> list[StoredEvent]:
         """These events, without the private parts of those that have a public one."""

@@ -8,18 +8,51 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from server.errors import Conflict
 from server.ids import now
 from server.store.body import dump
 from server.store.database import Cursor
+from server.store.table import Table
+
+KEPT_HOURS = 24
+"""How long a key is good. A client that asks again does so within minutes, and other APIs keep theirs as long."""
+
+
+class RequestKeyTable(Table):
+    """What becomes of keys that are too old."""
+
+    async def clear_keys(self, limit: int) -> bool:
+        """Remove at most `limit` keys that are good no more, whoever kept them. Whether there may be more."""
+
+        def work(cursor: Cursor) -> bool:
+            old = {"since": since(), "limit": limit}
+            where = "created_at < :since ORDER BY created_at LIMIT :limit"
+            found = len(cursor.all(f"SELECT 1 FROM request_keys WHERE {where}", old))
+            if found:
+                cursor.execute(
+                    "DELETE FROM request_keys WHERE (scope, key) IN"
+                    f" (SELECT scope, key FROM request_keys WHERE {where})",
+                    old,
+                )
+            return found == limit
+
+        return await self._database.write(work)
+
+
+def since() -> str:
+    """When a key had to be kept to be good now."""
+    moment = datetime.now(UTC) - timedelta(hours=KEPT_HOURS)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def asked_before(cursor: Cursor, scope: str, key: tuple[str, str]) -> Mapping[str, Any] | None:
     """What is kept under the key; None when nothing is. Conflict when the key was used for another request."""
     row = cursor.one(
-        "SELECT digest, answer FROM request_keys WHERE scope = :scope AND key = :key", {"scope": scope, "key": key[0]}
+        "SELECT digest, answer FROM request_keys WHERE scope = :scope AND key = :key AND created_at >= :since",
+        {"scope": scope, "key": key[0], "since": since()},
     )
     if row is None:
         return None
@@ -30,9 +63,10 @@ def asked_before(cursor: Cursor, scope: str, key: tuple[str, str]) -> Mapping[st
 
 
 def remember(cursor: Cursor, scope: str, key: tuple[str, str], answer: Mapping[str, Any]) -> None:
-    """Keep what a key stands for, inside the transaction that does it."""
+    """Keep what a key stands for, inside the transaction that does it, in the place of what is good no more."""
     cursor.execute(
         "INSERT INTO request_keys (scope, key, digest, answer, created_at)"
-        " VALUES (:scope, :key, :digest, :answer, :now)",
+        " VALUES (:scope, :key, :digest, :answer, :now)"
+        " ON CONFLICT (scope, key) DO UPDATE SET digest = :digest, answer = :answer, created_at = :now",
         {"scope": scope, "key": key[0], "digest": key[1], "answer": dump(answer), "now": now()},
     )

@@ -16,7 +16,7 @@ from server.events import NewEvent, StoredEvent
 from server.ids import now
 from server.store.body import encoded, storable
 from server.store.database import Cursor, Row
-from server.store.events import ALL, events_after, insert_events
+from server.store.events import ALL, HeadMoved, clear, events_after, insert_events
 from server.store.request_keys import asked_before, remember
 from server.store.table import Table
 
@@ -64,6 +64,8 @@ class Filter:
 
 
 _SESSION = "id, thread_id, title, spec, head, attention, fold, fold_seq, created_at, updated_at, archived_at, metadata"
+AT_ONCE = 200
+"""Events that are deleted together with their session: about twenty milliseconds."""
 _OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _STATUS = "CASE WHEN status = 'idle' AND attention = 1 THEN 'running' ELSE status END"
 """What was sent to an idle session has begun its turn, though the engine has not said so yet."""
@@ -187,15 +189,39 @@ class SessionTable(Table):
 
         return [str(row[0]) for row in await self._database.read(work)]
 
-    async def delete_session(self, session_id: str) -> None:
-        """Remove the session with its log; its sandbox row stays, as the intent to remove the sandbox."""
+    async def delete_session(self, session_id: str, if_head: int | None = None) -> None:
+        """Remove the session with its log; its sandbox row stays, as the intent to remove the sandbox. What is long of
+        the log goes in steps (`clear_logs`). `if_head`: only while it rests and this is its newest number, else
+        HeadMoved."""
 
         def work(cursor: Cursor) -> None:
-            cursor.execute("DELETE FROM sessions WHERE id = :id", {"id": session_id})
-            cursor.execute("DELETE FROM request_keys WHERE scope = :id", {"id": session_id})
-            cursor.execute("UPDATE sandboxes SET state = 'removing' WHERE session_id = :id", {"id": session_id})
+            key = {"id": session_id}
+            row = cursor.one("SELECT head, attention FROM sessions WHERE id = :id", key)
+            if row is None:
+                return
+            if if_head is not None and (row[1] or int(row[0]) != if_head):
+                raise HeadMoved
+            cursor.execute("DELETE FROM sessions WHERE id = :id", key)
+            if clear(cursor, session_id, AT_ONCE):
+                cursor.execute("INSERT INTO removals (session_id) VALUES (:id)", key)
+            cursor.execute("DELETE FROM request_keys WHERE scope = :id", key)
+            cursor.execute("UPDATE sandboxes SET state = 'removing' WHERE session_id = :id", key)
 
         await self._database.write(work)
+
+    async def untouched(self, since: str, after: tuple[str, str], limit: int) -> list[SessionRow]:
+        """Sessions at rest that nothing has happened in `since` then, oldest first; `after` is the (created_at, id) of
+        the last one already seen. Some of them may wait for an answer: their logs tell."""
+
+        def work(cursor: Cursor) -> list[Row]:
+            return cursor.all(
+                f"SELECT {_SESSION} FROM sessions WHERE (created_at, id) > (:at, :id) AND created_at < :since"
+                " AND updated_at < :since AND attention = 0 AND status NOT IN ('running', 'rescheduling')"
+                " ORDER BY created_at, id LIMIT :limit",
+                {"at": after[0], "id": after[1], "since": since, "limit": limit},
+            )
+
+        return [_session(row) for row in await self._database.read(work)]
 
 
 def _session(row: Row) -> SessionRow:

@@ -32,6 +32,19 @@ RETREAT_SECONDS = 1.0
 """How long small writes go to the thread after a slow one, so that a slow disk costs the loop one wait a second."""
 
 
+LOG_BYTES = 16 << 20
+"""What the write-ahead log may take up on the disk. A checkpoint at every four megabytes keeps it below that, unless
+somebody reads for long, or somebody else always has begun before the last one ends."""
+SPARE_PAGES = 1_000
+SPARE_SHARE = 10
+"""Free pages that are kept for what is written next: four megabytes, or a tenth of a larger file."""
+STEP_PAGES = 250
+"""Pages that are given back at a time: a megabyte, which takes ten milliseconds."""
+CONVERT_BYTES = 512 << 20
+"""A database that was made without the means of giving pages back is written anew once, which keeps writers waiting for
+a second or two at this size. A larger one is left as it is; its copy by `skiff backup` has the means."""
+
+
 class _Cursor:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -49,6 +62,16 @@ class _Cursor:
 
 def _plain(params: Params) -> dict[str, Any]:
     return dict(params) if isinstance(params, Mapping) else params
+
+
+PRAGMAS = (
+    "auto_vacuum=INCREMENTAL",  # takes effect where nothing has been written yet, and whenever all is written anew
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "cache_size=-8000",
+    f"journal_size_limit={LOG_BYTES}",
+)
 
 
 class SqliteDatabase:
@@ -72,7 +95,7 @@ class SqliteDatabase:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-8000"):
+        for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
@@ -119,24 +142,33 @@ class SqliteDatabase:
                 self._slow_until = now + RETREAT_SECONDS
 
     async def _write_in_thread(self, work: Callable[[Cursor], T], done: Callable[[T], None] | None) -> T:
-        self._in_thread += 1
-        try:
-            result: T = await self._run(self._writer, self._write, work)
-        finally:
-            self._in_thread -= 1
+        result: T = await self._by_writer(self._write, work)
         if done is not None:
             done(result)
         return result
 
-    def _write(self, work: Callable[[Cursor], T]) -> T:
-        assert self._write_connection is not None
-        connection = self._write_connection
-        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+    async def _by_writer(self, work: Callable[..., T], *arguments: Any) -> T:
+        self._in_thread += 1
         try:
+            result: T = await self._run(self._writer, work, *arguments)
+            return result
+        finally:
+            self._in_thread -= 1
+
+    def _write(self, work: Callable[[Cursor], T]) -> T:
+        with self._patient() as connection:
             connection.execute("BEGIN IMMEDIATE")
             return self._commit(work)
+
+    @contextmanager
+    def _patient(self) -> Iterator[sqlite3.Connection]:
+        """The connection that writes, waiting for other processes meanwhile: in the thread alone, or the loop waits."""
+        assert self._write_connection is not None
+        self._write_connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+        try:
+            yield self._write_connection
         finally:
-            connection.execute("PRAGMA busy_timeout=0")
+            self._write_connection.execute("PRAGMA busy_timeout=0")
 
     def _commit(self, work: Callable[[Cursor], T]) -> T:
         assert self._write_connection is not None
@@ -163,6 +195,35 @@ class SqliteDatabase:
             raise sqlite3.DatabaseError(found)
         with target.open("rb+") as file:
             os.fsync(file.fileno())
+
+    async def tidy(self) -> bool:
+        await self._run(None, self._fold_log)
+        return await asyncio.shield(asyncio.ensure_future(self._by_writer(self._give_back)))
+
+    def _fold_log(self) -> None:
+        """Fold a write-ahead log that has grown into the database, and empty it if nobody reads in it now."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        if not log.exists() or log.stat().st_size <= LOG_BYTES:
+            return
+        with closing(self._connect()) as connection:
+            connection.execute("PRAGMA busy_timeout=50")  # what the second one may keep writers waiting
+            for mode in ("PASSIVE", "TRUNCATE"):  # the first keeps nobody waiting, and leaves little to the second
+                connection.execute(f"PRAGMA wal_checkpoint({mode})")
+
+    def _give_back(self) -> bool:
+        with self._patient() as connection:
+            mode, pages, free, size = (
+                int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+                for name in ("auto_vacuum", "page_count", "freelist_count", "page_size")
+            )
+            if not mode:
+                if pages * size <= CONVERT_BYTES:
+                    connection.execute("VACUUM")
+                return False
+            if free <= max(SPARE_PAGES, pages // SPARE_SHARE):
+                return False
+            connection.executescript(f"PRAGMA incremental_vacuum({STEP_PAGES})")  # `execute` would do one page
+            return True
 
     async def version(self) -> int:
         def ask() -> int:

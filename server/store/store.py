@@ -7,10 +7,11 @@ classes of its own over the same database.
 from __future__ import annotations
 
 from server.store.database import Database
-from server.store.events import Stretch
-from server.store.log import HeadMoved, LogTable
+from server.store.events import HeadMoved, Stretch
+from server.store.log import LogTable
 from server.store.meta import MetaTable
 from server.store.migrate import migrate
+from server.store.request_keys import RequestKeyTable
 from server.store.sandboxes import SandboxRow, SandboxTable
 from server.store.sessions import Change, Filter, SessionRow, SessionTable, closed
 from server.store.staged import StagedFileTable
@@ -18,7 +19,7 @@ from server.store.staged import StagedFileTable
 __all__ = ["Change", "Filter", "HeadMoved", "SandboxRow", "SessionRow", "Store", "Stretch", "closed"]
 
 
-class Store(MetaTable, SessionTable, LogTable, SandboxTable, StagedFileTable):
+class Store(MetaTable, SessionTable, LogTable, RequestKeyTable, SandboxTable, StagedFileTable):
     """The data of one installation."""
 
     def __init__(self, database: Database) -> None:
@@ -31,6 +32,10 @@ class Store(MetaTable, SessionTable, LogTable, SandboxTable, StagedFileTable):
 
     async def close(self) -> None:
         await self._database.close()
+
+    async def tidy(self) -> bool:
+        """Give back a little of the room that the database does not need. Whether there may be more to do."""
+        return await self._database.tidy()
 
     async def changed(self) -> bool:
         """Whether another process has written since the last time this was asked."""

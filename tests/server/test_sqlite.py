@@ -135,7 +135,8 @@ def test_a_small_write_to_a_broken_file_fails_in_our_words(tmp_path: Path) -> No
     async def story() -> None:
         database = SqliteDatabase(tmp_path / "t.db")
         await database.open()
-        (tmp_path / "t.db").write_bytes(b"no database at all " * 1000)
+        for name in ("t.db", "t.db-wal"):
+            (tmp_path / name).write_bytes(b"no database at all " * 1000)
         try:
             with pytest.raises(StoreError, match="cannot be read"):
                 await database.write(insert(8), small=True)
