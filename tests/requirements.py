@@ -1033,6 +1033,20 @@ FAULTS = (
         "providers/test_anthropic.py::test_a_stream_that_breaks_the_protocol_passes_as_a_breakdown",
         "providers/test_anthropic.py::test_an_answer_whose_connection_breaks_after_its_last_word_is_whole",
     ),
+    _r(
+        "faults-containers",
+        "Containers that others kill, pause or remove, volumes too, give a clear result; the session goes on.",
+        _FAULTS,
+        "scenarios/test_sandbox_faults.py::test_",
+        "scenarios/test_interrupts.py::test_a_container_killed_in_mid_call_is_told_to_the_model_and_the_session_goes_on",
+        "scenarios/test_interrupts.py::test_a_container_removed_between_turns_is_made_again_around_its_files",
+    ),
+    _r(
+        "faults-engine",
+        "An engine that is restarted, killed or away: a command outlives it with live-restore, files always do.",
+        _FAULTS,
+        "scenarios/test_engine_faults.py::test_",
+    ),
 )
 
 REQUIREMENTS: tuple[Requirement, ...] = (
