@@ -16,6 +16,7 @@
     │   ├── ModelUnavailable      other 5xx, 408, 409, no connection, a cut or silent stream: retried with back-off
     │   ├── ModelContextTooLong   more than the model can take in: not retried as it stands
     │   └── ModelRefusedRequest   400, 401, 403, 404, billing: not retried
+    ├── NoRoom (507)              the disk is nearly full: nothing new is begun
     ├── StaleWriter               another process owns the engine now; this one must stop writing
     └── StoreError                the database cannot be used; says what to do
 
@@ -84,6 +85,12 @@ class BodyTimeout(SkiffError):
 class TooLarge(SkiffError):
     wire_type = "request_too_large"
     status = 413
+
+
+class NoRoom(SkiffError):
+    """The disk of the data folder is nearly full. Whoever asks again soon gets the same answer."""
+
+    status = 507
 
 
 class StaleWriter(SkiffError):

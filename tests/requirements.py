@@ -53,6 +53,12 @@ KEEPING = (
         "server/test_store.py::test_a_deleted_session_takes_everything_along",
     ),
     _r(
+        "kept-room",
+        "A disk that fills up is noticed before it hurts: nothing new is begun, turns end, both doors say what to do.",
+        _KEPT,
+        "scenarios/test_room.py::test_",
+    ),
+    _r(
         "kept-backup",
         "`skiff backup` copies a folder that is in use: all that was acknowledged, and a server goes on from the copy.",
         _KEPT,

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from server import events
-from server.errors import ModelError
+from server.errors import ModelError, ModelRefusedRequest
 from server.events import NewEvent
 from server.ids import new_id, now
 from server.providers import BlockStarted, Chunk, ModelRequest, ModelResponse, ModelUsage, TextDelta, UsageSoFar
@@ -62,6 +62,8 @@ class Asking:
             self._means.sandboxes.prepare(self._record.session_id, self._spec)
         self._sent, self._counted = start_id, None
         try:
+            if words := self._means.room.trouble:
+                raise ModelRefusedRequest(f"The model was not asked. {words}")
             new = await self._answer(start_id)
         except ModelError as error:
             new = self._failure(start_id, error)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from server.providers import ModelProvider
 from server.providers.pricing import Prices
+from server.room import Room
 from server.sessions.decide import Limits
 from server.sessions.log import Log
 from server.sessions.sandboxes import Sandboxes
@@ -37,4 +38,5 @@ class Means:
     sandboxes: Sandboxes
     prices: Prices
     limits: Limits
+    room: Room
     pace: Pace = REAL_TIME

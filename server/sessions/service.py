@@ -51,7 +51,7 @@ class Service(Lifecycle):
         `processed_at` yet. The same `key` sends them once.
 
         Raises NotFound, InvalidRequest, NotSupported, Refused when the session's state forbids one of them, Conflict
-        when it is archived.
+        when it is archived, NoRoom for everything but interrupts when the disk is nearly full.
         """
         stored = await self._append(session_id, asked, key)
         return [event.public for event in stored if event.public is not None]
@@ -70,6 +70,8 @@ class Service(Lifecycle):
                 if key is not None and (before := await self._store.appended_under(session_id, key)) is not None:
                     return before
                 raise
+            if any(event.type != "user.interrupt" for event in new):
+                self._room.check()
             with suppress(HeadMoved):
                 stored = await self._log.append_input(session_id, new, key, if_head=view.state.seq)
                 await self._engine.wake(session_id)
@@ -110,4 +112,5 @@ class Service(Lifecycle):
         view = await self.view(session_id)
         if view.closed:
             raise closed(session_id)
+        self._room.check()
         await self._engine.write_workspace(view.row, path, content)
