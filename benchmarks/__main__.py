@@ -22,6 +22,7 @@ from benchmarks.rows import (
     followers,
     listing,
     memory,
+    money,
     peers,
     rest,
     resume,
@@ -44,6 +45,7 @@ GROUPS: Mapping[str, ModuleType] = {
     "throughput": throughput,
     "peers": peers,
     "memory": memory,
+    "money": money,
     "resume": resume,
 }
 WIDTH = 150

@@ -13,6 +13,8 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +35,14 @@ from server.providers import ModelProvider
 from server.providers.anthropic import AnthropicProvider
 from server.providers.pricing import Prices, list_prices
 from server.providers.scripted.provider import ScriptedProvider
-from server.room import Free, Room, free_bytes
+from server.sessions.budget import Caps
 from server.sessions.decide import Limits
 from server.sessions.log import Log
 from server.sessions.means import REAL_TIME, Means, Pace
 from server.sessions.mounting import Mounting
 from server.sessions.sandboxes import IdleRules, Sandboxes
 from server.sessions.service import Defaults, Service
+from server.sessions.spending import Spending
 from server.sessions.supervisor import Supervisor
 from server.sessions.workspace import Workspaces
 from server.settings import DEFAULT_MODEL, SCRIPTED, Settings
@@ -72,9 +75,7 @@ class App:
 
 
 @asynccontextmanager
-async def running(
-    settings: Settings, *, lead: bool = True, pace: Pace = REAL_TIME, free: Free = free_bytes
-) -> AsyncIterator[App]:
+async def running(settings: Settings, *, lead: bool = True, pace: Pace = REAL_TIME) -> AsyncIterator[App]:
     """Everything that a door needs, for as long as the block lasts. Raises StoreError for an unusable data folder.
 
     Without `lead` this process never becomes the engine: enough to look at sessions.
@@ -90,18 +91,17 @@ async def running(
         secret = await store.meta("secret", secrets.token_hex(32))
         log = Log(store)
         models = Models(settings)
-        room = Room(settings.data_dir, settings.min_free_mb * 10**6, free)
-        opener = _engine_opener(settings, installation, store, log, models, database, room, pace)
+        opener = _engine_opener(settings, installation, store, log, models, database, pace)
         role = Role(settings.data_dir, store, log, opener if lead else None)
         catalog = Catalog(CatalogStore(database), _offer(settings, models))
-        files = _files(settings, store, database, role, room)
-        defaults = Defaults(settings.max_tokens, models.has_web_tools)
-        service = Service(store, log, role, catalog, files, defaults, room)
+        files = _files(settings, store, database, role)
+        defaults = Defaults(settings.max_tokens, models.has_web_tools, partial(_is_priced, settings))
+        service = Service(store, log, role, catalog, files, defaults)
         keys = Keys(KeyStore(database))
         task = asyncio.create_task(_hold(role), name="role")
         try:
             uses = UseCases(service, catalog, files, settings.stall_seconds)
-            watch = Watch(store, role, room)
+            watch = Watch(store, role)
             yield App(settings, service, uses, keys, AnswerStore(database), watch, role, secret.encode())
         finally:
             await keys.close()
@@ -169,9 +169,9 @@ class Models:
             await provider.close()
 
 
-def _files(settings: Settings, store: Store, database: SqliteDatabase, role: Role, room: Room) -> Files:
+def _files(settings: Settings, store: Store, database: SqliteDatabase, role: Role) -> Files:
     rules = FileRules(settings.max_file_mb * 10**6, settings.max_inputs_mb * 10**6, settings.git_hosts)
-    return Files(store, FileTable(database), ResourceTable(database), _blobs(settings), role, rules, room)
+    return Files(store, FileTable(database), ResourceTable(database), _blobs(settings), role, rules)
 
 
 def _offer(settings: Settings, models: Models) -> Offer:
@@ -198,29 +198,36 @@ def _mounting(settings: Settings, store: Store, log: Log, database: SqliteDataba
     return Mounting(store, ResourceTable(database), FileTable(database), _blobs(settings), repositories, log)
 
 
+def prices_of(settings: Settings) -> Prices:
+    """The operator's price list, or the built-in one. Raises InvalidRequest for a file that cannot be used."""
+    return Prices.load(settings.prices) if settings.prices else list_prices()
+
+
+def _is_priced(settings: Settings, model: str) -> bool:
+    return prices_of(settings).rates(model) is not None
+
+
+def _caps(settings: Settings) -> Caps:
+    usd = Decimal(str(settings.max_usd_per_day)) if settings.max_usd_per_day else None
+    return Caps(usd, settings.max_tokens_per_day or None)
+
+
 def _engine_opener(
-    settings: Settings,
-    installation: str,
-    store: Store,
-    log: Log,
-    models: Models,
-    database: SqliteDatabase,
-    room: Room,
-    pace: Pace,
+    settings: Settings, installation: str, store: Store, log: Log, models: Models, database: SqliteDatabase, pace: Pace
 ) -> OpenEngine:
     @asynccontextmanager
     async def open_engine(deposed: Callable[[], None]) -> AsyncIterator[Engine]:
         rules = IdleRules(settings.stop_after, settings.max_sandboxes)
-        prices = Prices.load(settings.prices) if settings.prices else list_prices()
+        spending = Spending(store, _caps(settings))
         limits = Limits(settings.retries, settings.retry_patience, settings.requests_per_turn)
         async with _beside(_warm_up(models), "warm up"), await choose(settings, installation) as backend:
             await sweep(FileTable(database), _blobs(settings))
             sandboxes = Sandboxes(store, backend, rules, _mounting(settings, store, log, database))
-            means = Means(log, models.provider, sandboxes, prices, limits, room, pace)
+            means = Means(log, models.provider, sandboxes, prices_of(settings), limits, spending, pace)
             async with Supervisor(store, means, settings.max_sessions_at_work, deposed) as supervisor:
                 files = (FileTable(database), _blobs(settings))
                 upkeep = Upkeep(store, log, files, supervisor.forget, settings.retention_days)
-                async with _beside(upkeep.run(), "upkeep"), _beside(room.watch(), "room"):
+                async with _beside(upkeep.run(), "upkeep"):
                     yield Engine(supervisor, Workspaces(store, sandboxes), backend.name, sandboxes.collect)
 
     return open_engine

@@ -122,6 +122,18 @@ def work(data_dir: DataDir = None, sandbox: SandboxKind = None, model: Model = N
 
 
 @app.command()
+def stop(
+    session_id: Annotated[str | None, typer.Argument(help="The session to interrupt.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Interrupt every session that is at work.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Interrupt a session, or all of them, whichever process drives them. Files and history stay."""
+    from server.commands.stop import stop
+
+    _run(stop(_settings(data_dir=data_dir), session_id, every))
+
+
+@app.command()
 def demo(sandbox: SandboxKind = None, model: Model = None) -> None:
     """Send out an agent over MCP, as a host does, and show what comes back. Needs no key."""
     from server.commands.demo import show

@@ -4,6 +4,7 @@
     ├── InvalidRequest (400)      the request is wrong; the message says how to put it right
     │   ├── NotSupported (400)    understood, not implemented; names what was asked for
     │   └── Refused (400)         the object's state forbids it, where the wire says 400 and not 409
+    │       └── AtBudget (400)    the session has used up its budget, and this would start work
     ├── Unauthenticated (401)     no credential, or a wrong one
     ├── NotFound (404)            no such object
     ├── Conflict (409)            the object's state forbids it
@@ -15,8 +16,8 @@
     │   ├── ModelRateLimited      429: retried, honouring retry-after
     │   ├── ModelUnavailable      other 5xx, 408, 409, no connection, a cut or silent stream: retried with back-off
     │   ├── ModelContextTooLong   more than the model can take in: not retried as it stands
-    │   └── ModelRefusedRequest   400, 401, 403, 404, billing: not retried
-    ├── NoRoom (507)              the disk is nearly full: nothing new is begun
+    │   ├── ModelRefusedRequest   400, 401, 403, 404, billing: not retried
+    │   └── DayCapReached         the operator's cap for the day: the model was not asked
     ├── StaleWriter               another process owns the engine now; this one must stop writing
     └── StoreError                the database cannot be used; says what to do
 
@@ -25,6 +26,8 @@ Each leaf knows its wire type and HTTP status; the doors translate, nothing more
 """
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 
 class SkiffError(Exception):
@@ -36,7 +39,10 @@ class SkiffError(Exception):
     """The wire's `details.error_code`, where it has one for this."""
 
 
-def coded(error: SkiffError, code: str) -> SkiffError:
+E = TypeVar("E", bound=SkiffError)
+
+
+def coded(error: E, code: str) -> E:
     """The error with the wire's code for it."""
     error.code = code
     return error
@@ -53,6 +59,10 @@ class NotSupported(InvalidRequest):
 
 class Refused(InvalidRequest):
     """Well formed, but not in the state that the object is in."""
+
+
+class AtBudget(Refused):
+    """The session has used up its budget: nothing that starts work is taken until that is raised or removed."""
 
 
 class Unauthenticated(SkiffError):
@@ -85,12 +95,6 @@ class BodyTimeout(SkiffError):
 class TooLarge(SkiffError):
     wire_type = "request_too_large"
     status = 413
-
-
-class NoRoom(SkiffError):
-    """The disk of the data folder is nearly full. Whoever asks again soon gets the same answer."""
-
-    status = 507
 
 
 class StaleWriter(SkiffError):
@@ -146,3 +150,11 @@ class ModelRefusedRequest(ModelError):
     def __init__(self, message: str, *, error_type: str = "model_request_failed_error") -> None:
         super().__init__(message)
         self.error_type = error_type
+
+
+class DayCapReached(ModelError):
+    """The server's own cap for the day: the model was not asked, and will be again tomorrow or under a higher cap."""
+
+    error_type = "billing_error"
+    ending = "day_cap_reached"
+    """Our own word for how the turn ended: the wire's stop reasons have none."""

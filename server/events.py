@@ -7,10 +7,11 @@ costs seconds); the tests validate every event made here strictly against them.
 A row of the log has a public part (what the doors show) or none, and a private part (what only the engine reads):
 
     delivered    {ids, at}                inputs that were given to the model, in this order
+    budget       {budget}                 what the session may use up, where it was made with a bound
     dispatched   {call, incarnation}      a tool call is about to be sent to this life of the sandbox
     raw          {content, calls, ...}    beside span.model_request_end: the assistant's content array, verbatim; of a
                                           failed request only what the provider had counted of it by then
-    failure      {wait, passing}          beside session.error: when the model is asked again
+    failure      {wait, passing, ending?} beside session.error: when the model is asked again, how the turn ended
 
 Above: `sessions` and the doors. Below: `ids`. Knows nothing of storage.
 """
@@ -27,6 +28,7 @@ Body = Mapping[str, Any]
 
 PRIVATE_DELIVERED = "private.delivered"
 PRIVATE_DISPATCHED = "private.dispatched"
+PRIVATE_BUDGET = "private.budget"
 INPUT_TYPES = frozenset({"user.message", "user.interrupt"})
 """Events that a client sends and that wait in a queue until the engine delivers them."""
 ANSWER_TYPES = frozenset({"user.tool_confirmation", "user.custom_tool_result"})
@@ -151,14 +153,25 @@ def turn_rescheduled(thread: str, agent_name: str) -> list[NewEvent]:
 
 
 def turn_ended(
-    thread: str, agent_name: str, stop_reason: Body, usage: Body, stop_details: Body | None = None
+    thread: str,
+    agent_name: str,
+    stop_reason: Body,
+    usage: Body,
+    stop_details: Body | None = None,
+    *,
+    budget: Body | None = None,
+    reached: bool = False,
 ) -> list[NewEvent]:
-    """The end of a turn; `session.status_idle` is its last event."""
+    """The end of a turn; `session.status_idle` is its last event.
+
+    `budget` is the wire's; `reached`: it is used up, which the session says whatever ended the thread's turn.
+    """
     stop: dict[str, Any] = {"stop_reason": stop_reason, "stop_details": stop_details}
+    whole = {**stop, "stop_reason": {"type": "budget_reached"}} if reached else stop
     return [
         _public("session.thread_status_idle", thread, session_thread_id=thread, agent_name=agent_name, **stop),
-        _public("session.usage", thread, usage=usage, budget=None),
-        _public("session.status_idle", thread, **stop),
+        _public("session.usage", thread, usage=usage, budget=budget),
+        _public("session.status_idle", thread, **whole),
     ]
 
 
@@ -174,9 +187,28 @@ def status_after(new: Sequence[NewEvent]) -> str | None:
     return next((_STATUSES[event.type] for event in reversed(new) if event.type in _STATUSES), None)
 
 
-def session_updated(thread: str, changed: Body, spec: Body | None = None) -> NewEvent:
-    """A client changed the session: only what was changed. `spec` is what the agent is made of from the next turn."""
-    return _public("session.updated", thread, None if spec is None else {"spec": spec}, **changed)
+def spent_in(new: Sequence[NewEvent]) -> list[tuple[str, str | None, int]]:
+    """What the model requests among these events cost: (day, US dollars, tokens) of each that was answered. The
+    dollars are an exact decimal, None where the price is not known; the day is UTC's."""
+    spent = []
+    for event in new:
+        if event.type == "span.model_request_end" and event.private is not None and event.public is not None:
+            raw = event.private
+            tokens = sum(int(count) for name, count in raw.get("usage", {}).items() if name.endswith("_tokens"))
+            spent.append((str(event.public["processed_at"])[:10], raw.get("cost_usd"), tokens))
+    return spent
+
+
+def session_updated(thread: str, changed: Body, spec: Body | None = None, budget: Body | None = None) -> NewEvent:
+    """A client changed the session: only what was changed. `spec` is what the agent is made of from the next turn,
+    `budget` the whole of what the session may use up from now on."""
+    private = {name: value for name, value in (("spec", spec), ("budget", budget)) if value is not None}
+    return _public("session.updated", thread, private or None, **changed)
+
+
+def budget_set(thread: str, budget: Body) -> NewEvent:
+    """What a session may use up from its beginning."""
+    return _private(PRIVATE_BUDGET, thread, budget=budget)
 
 
 def session_deleted(thread: str) -> NewEvent:

@@ -108,6 +108,15 @@ class Settings(BaseSettings):
     )
     requests_per_turn: int = Field(200, ge=1, description="Model requests in one turn.")
     silence_seconds: float = Field(120.0, ge=1, description="A model stream that says nothing for so long is cut.")
+    max_usd_per_day: float = Field(
+        0,
+        ge=0,
+        allow_inf_nan=False,
+        description="List price, in US dollars, of all model requests of one day (UTC); 0 = no cap.",
+    )
+    max_tokens_per_day: int = Field(
+        0, ge=0, description="Tokens of all model requests of one day (UTC), cached ones included; 0 = no cap."
+    )
     prices: Path | None = Field(None, description="Price table to use instead of the built-in one (same format).")
 
     max_file_mb: int = Field(500, ge=1, description="The largest file that can be uploaded, in MB.")
@@ -119,12 +128,6 @@ class Settings(BaseSettings):
     git_seconds: float = Field(300.0, ge=1, description="Seconds for fetching one repository.")
     git_mb: int = Field(1_000, ge=1, description="The largest repository that is fetched, in MB with its history.")
 
-    min_free_mb: int = Field(
-        256,
-        ge=0,
-        description="MB that must be free where the data folder is: below, new sessions, messages and files are"
-        " refused, and turns end; 0 = never.",
-    )
     retention_days: int = Field(
         0, ge=0, description="Sessions in which nothing has happened for so many days are deleted; 0 keeps all of them."
     )

@@ -53,12 +53,6 @@ KEEPING = (
         "server/test_store.py::test_a_deleted_session_takes_everything_along",
     ),
     _r(
-        "kept-room",
-        "A disk that fills up is noticed before it hurts: nothing new is begun, turns end, both doors say what to do.",
-        _KEPT,
-        "scenarios/test_room.py::test_",
-    ),
-    _r(
         "kept-backup",
         "`skiff backup` copies a folder that is in use: all that was acknowledged, and a server goes on from the copy.",
         _KEPT,
@@ -255,8 +249,8 @@ DOOR = (
         "server/test_environment_rules.py::test_the_mcp_door_gets_packages_only_where_the_operator_lets_it",
     ),
     _r(
-        "budget-refused",
-        "`budget` is refused by name; an unknown price gives a cost of null.",
+        "refused-by-name",
+        "What is not there is refused by name; an unknown price gives a cost of null.",
         _DOOR,
         "test_docs.py::test_the_readme_names_what_is_refused",
         "providers/test_pricing.py::test_an_unknown_model_has_no_price",
@@ -1039,23 +1033,64 @@ FAULTS = (
         "providers/test_anthropic.py::test_a_stream_that_breaks_the_protocol_passes_as_a_breakdown",
         "providers/test_anthropic.py::test_an_answer_whose_connection_breaks_after_its_last_word_is_whole",
     ),
+)
+
+_MONEY = "issue 4, money and time"
+
+MONEY = (
     _r(
-        "faults-containers",
-        "Containers that others kill, pause or remove, volumes too, give a clear result; the session goes on.",
-        _FAULTS,
-        "scenarios/test_sandbox_faults.py::test_",
-        "scenarios/test_interrupts.py::test_a_container_killed_in_mid_call_is_told_to_the_model_and_the_session_goes_on",
-        "scenarios/test_interrupts.py::test_a_container_removed_between_turns_is_made_again_around_its_files",
+        "money-budget-wire",
+        "The wire's budget is given at creation, replaced, removed, reached and gone on from as the reference has it.",
+        _MONEY,
+        "wire/test_budgets.py::test_",
+        "server/test_requests.py::test_a_budget_is_one_of_dollars",
+        "server/test_requests.py::test_what_is_wrong_with_a_budget_is_named",
     ),
     _r(
-        "faults-engine",
-        "An engine that is restarted, killed or away: a command outlives it with live-restore, files always do.",
-        _FAULTS,
-        "scenarios/test_engine_faults.py::test_",
+        "money-budget-mcp",
+        "Over MCP a budget is a number of dollars or any of four measures; results say what is left, and what to do.",
+        _MONEY,
+        "server/test_mcp_budget.py::test_",
+    ),
+    _r(
+        "money-reservation",
+        "A request is made where its worst case fits: nothing goes beyond a bound by more than one answer.",
+        _MONEY,
+        "server/test_budget.py::test_",
+        "scenarios/test_money.py::test_sessions_at_once_stay_within_the_cap_together_and_wait_for_each_other",
+        "wire/test_budgets.py::test_what_the_bound_leaves_is_what_the_answer_may_have",
+        "wire/test_budgets.py::test_a_shorter_answer_leaves_the_cached_part_of_the_request_as_it_was",
+    ),
+    _r(
+        "money-day",
+        "Caps on a day bound all sessions together, through restarts and deletions, and let work go on the day after.",
+        _MONEY,
+        "scenarios/test_money.py::test_a_cap_",
+        "server/test_mcp_budget.py::test_at_the_cap_for_the_day_a_result_says_when_it_goes_on",
+    ),
+    _r(
+        "money-kept",
+        "What was spent, and the work that waits for a higher budget, outlive the process.",
+        _MONEY,
+        "scenarios/test_money.py::test_what_was_spent_outlives_the_process",
+        "scenarios/test_money.py::test_the_tokens_of_an_answer_that_was_interrupted_are_spent",
+    ),
+    _r(
+        "money-prices",
+        "Prices stand in one file with its date, for every model that the SDK names and that has one.",
+        _MONEY,
+        "providers/test_pricing.py::test_",
+    ),
+    _r(
+        "money-stop",
+        "`skiff stop` interrupts one session or all that are at work, whichever process drives them, or none.",
+        _MONEY,
+        "e2e/test_stop.py::test_",
     ),
 )
 
 REQUIREMENTS: tuple[Requirement, ...] = (
+    *MONEY,
     *FAULTS,
     *STORIES,
     *WIRE,

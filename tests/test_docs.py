@@ -18,7 +18,6 @@ from server.catalog import agents, environments
 from server.cli import app
 from server.doors.mcp.door import Door
 from server.doors.mcp.tools import every
-from server.doors.mcp.tools.tool import LATER as LATER_ARGUMENTS
 from server.settings import DEFAULT_MODEL, Settings, load
 
 ROOT = Path(__file__).parents[1]
@@ -67,7 +66,7 @@ def test_the_readme_has_every_command() -> None:
 
 def test_the_readme_names_what_is_refused() -> None:
     refused = _section(README, "Not in this version")
-    assert {*agents.LATER, *LATER_ARGUMENTS} <= set(_names(refused))
+    assert set(agents.LATER) <= set(_names(refused))
 
 
 def test_the_readme_names_every_field_of_agents_and_environments() -> None:

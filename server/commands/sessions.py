@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +17,8 @@ from server.settings import Settings
 console = Console()
 PAGE = 500
 """Events that are read at a time."""
+REQUESTS = 20
+"""Model requests that are shown with their cost: the newest of them."""
 
 
 async def show_list(settings: Settings, limit: int) -> None:
@@ -25,7 +27,7 @@ async def show_list(settings: Settings, limit: int) -> None:
         table = Table(whole, "status", "turns", "calls", "cost", "created", "title")
         for view in await app.service.list_sessions(limit=limit, archived=True):
             state = view.state
-            cost = "?" if state.usage.cost_usd is None else f"${float(state.usage.cost_usd):.4f}"
+            cost = _dollars(state.usage.cost_usd)
             status = "archived" if view.row.archived_at else state.status
             created = view.row.created_at[:19].replace("T", " ")
             title = view.row.title or ""
@@ -42,15 +44,19 @@ async def show_one(settings: Settings, session_id: str) -> None:
         console.print(f"agent    {view.spec.agent_name}, model {view.spec.model}")
         console.print(f"turns    {state.turns}, {state.tool_calls} tool calls, {state.requests} model requests")
         console.print(f"usage    {json.dumps(session_usage(state))}", highlight=False)
+        console.print(f"cost     {_dollars(state.usage.cost_usd)}, {_dollars(state.turn_cost_usd)} in the last turn")
+        for name, bound in view.budget_left.items():
+            console.print(f"budget   {bound['left']:.10g} of {bound['limit']:.10g} {name} left", highlight=False)
         if state.last_error:
             console.print(f"error    {state.last_error}", markup=False)
+        _show_requests(await app.service.requests(view, REQUESTS))
         console.print(f"\n{state.reply or '(no reply yet)'}", markup=False)
 
 
 async def tail(settings: Settings, session_id: str, follow: bool) -> None:
     async with running(settings, lead=False) as app:
         last = 0
-        while page := await app.service.transcript(session_id, last, PAGE):
+        while page := await app.service.transcript(session_id, last, PAGE, costs=True):
             for seq, body in page:
                 _print(seq, body)
                 last = max(last, seq)
@@ -65,6 +71,23 @@ async def remove(settings: Settings, session_id: str) -> None:
     async with running(settings) as app:
         await app.service.delete_session(session_id, if_running="interrupt")
         console.print(f"deleted {session_id}", highlight=False)
+
+
+def _show_requests(ended: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+    """Model requests, each with its tokens and its cost."""
+    table = Table("event", "input", "cache read", "written", "output", "cost", "model")
+    for seq, body in ended:
+        usage = body["model_usage"]
+        names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+        counts = [f"{usage[name]:,}" for name in names]
+        cost = "failed" if body["is_error"] else _dollars(body.get("cost_usd"))
+        table.add_row(str(seq), *counts, cost, body.get("model"))
+    if ended:
+        console.print(table)
+
+
+def _dollars(exact: str | None) -> str:
+    return "?" if exact is None else f"${float(exact):.4f}"
 
 
 def _print(seq: int, body: Mapping[str, Any]) -> None:

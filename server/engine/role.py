@@ -183,6 +183,13 @@ class Role:
 
     # --- for the commands ---------------------------------------------------------------------------------------------
 
+    async def reached(self, seconds: float) -> bool:
+        """Whether there is an engine, here or in another process; waits so long for one."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ready.wait()
+        return self.present
+
     async def process(self) -> int:
         """The number of the process that is the engine. Raises TryAgain when there is none for READY_SECONDS."""
         result, _ = await self._ask({"do": "process"})

@@ -53,6 +53,15 @@ class Rates:
         )
         return total / MILLION
 
+    def uncached(self, prompt: int) -> tuple[Decimal, Decimal]:
+        """USD of a prompt of so many tokens that no cache holds any of, and of each token of its answer.
+
+        Its marked part is written to the cache for five minutes, which is how requests are marked here.
+        """
+        if self.long_prompt is not None and prompt > self.over_tokens:
+            return self.long_prompt.uncached(prompt)
+        return max(self.input, self.cache_write_5m) * prompt / MILLION, self.output / MILLION
+
 
 @dataclass(frozen=True)
 class Prices:

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
 
 from server import events
-from server.errors import ModelError, ModelRefusedRequest
+from server.errors import DayCapReached, ModelError
 from server.events import NewEvent
 from server.ids import new_id, now
 from server.providers import BlockStarted, Chunk, ModelRequest, ModelResponse, ModelUsage, TextDelta, UsageSoFar
 from server.sessions import tracing
 from server.sessions.answer import read_answer, wire_usage
-from server.sessions.decide import AskModel, next_work
+from server.sessions.budget import Need, allowance
+from server.sessions.decide import AskModel, next_need, next_work
 from server.sessions.log import Delta, Log
 from server.sessions.means import Means
 from server.sessions.record import Record
 from server.sessions.retrying import verdict
 from server.sessions.spec import Spec
-from server.sessions.state import seconds_between
+from server.sessions.state import seconds_between, spent
 
 
 class Asking:
@@ -44,7 +47,7 @@ class Asking:
         if work.attempt:
             await self._means.pace.sleep(self._left())
             await self._record.read_on()
-            if next_work(self._record.state, self._means.limits) != work:
+            if next_work(self._record.state, self._record.limits) != work:
                 return
         record = self._record
         new: list[NewEvent] = []
@@ -62,12 +65,28 @@ class Asking:
             self._means.sandboxes.prepare(self._record.session_id, self._spec)
         self._sent, self._counted = start_id, None
         try:
-            if words := self._means.room.trouble:
-                raise ModelRefusedRequest(f"The model was not asked. {words}")
-            new = await self._answer(start_id)
+            async with self._means.spending.reserve(self._need()) as most:
+                await self._record.append(await self._outcome(start_id, most))
+        except DayCapReached as error:
+            await self._record.append(self._failure(start_id, error))
+
+    def _need(self) -> Need:
+        """The request at its worst, with an answer that the session's budget has room for.
+
+        `decide` has let it through; a budget that was lowered since is overdrawn by a short answer at most.
+        """
+        state = self._record.state
+        request = next_need(state, self._means.tariff(self._spec))
+        if state.budget is None:
+            return request
+        room = allowance(state.budget, spent(state, state.at), request, begins=False)
+        return replace(request, answer=room or request.least)
+
+    async def _outcome(self, start_id: str, max_tokens: int) -> list[NewEvent]:
+        try:
+            return await self._answer(start_id, max_tokens)
         except ModelError as error:
-            new = self._failure(start_id, error)
-        await self._record.append(new)
+            return self._failure(start_id, error)
 
     def broken_off(self, start_id: str) -> NewEvent:
         """The end of a request without an answer: what the provider had counted of it by then is owed all the same.
@@ -92,10 +111,10 @@ class Asking:
             self._due = (state.failed_at, clock() + state.retry_wait - waited)
         return max(0.0, self._due[1] - clock())
 
-    async def _answer(self, start_id: str) -> list[NewEvent]:
+    async def _answer(self, start_id: str, max_tokens: int) -> list[NewEvent]:
         spec, record = self._spec, self._record
         messages = record.transcript.messages()
-        request = ModelRequest(spec.model, spec.system, spec.tools, messages, spec.max_tokens, spec.options)
+        request = ModelRequest(spec.model, spec.system, spec.tools, messages, max_tokens, spec.options)
         deltas = _Deltas(self._means.log, record.session_id, record.state.seq)
         with tracing.chat(record.session_id, spec) as span:
             try:
@@ -137,7 +156,9 @@ class Asking:
         record, means = self._record, self._means
         then = verdict(error, record.state.failures + 1, means.limits, means.pace.jitter())
         status = "retrying" if then.again else "exhausted"
-        private = {"wait": then.wait, "passing": error.retryable}
+        private: dict[str, Any] = {"wait": then.wait, "passing": error.retryable}
+        if isinstance(error, DayCapReached):
+            private["ending"] = error.ending
         words = f"{error}{then.words}"
         new = [
             self.broken_off(start_id),

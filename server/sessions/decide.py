@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from server.sessions.state import OpenCall, SessionState
+from server.sessions.budget import Need, Tariff, allowance, need
+from server.sessions.state import OpenCall, SessionState, spent
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Limits:
     """The longest wait, in seconds, that a provider may ask for between two tries."""
     requests_per_turn: int = 200
     """Model requests in one turn: a loop that goes round and round ends here, and says so."""
+    tariff: Tariff | None = None
+    """What this session's requests take. None for those who only look: what is under way they cannot judge."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,13 @@ def next_work(state: SessionState, limits: Limits) -> Work:
         return Interrupt(interrupts)
     if state.calls:
         return _calls(state)
+    if state.held:
+        return Rest()
     waiting = tuple(item.id for item in state.queue)
     if state.status != "idle" and (reason := _given_up(state, limits)):
         return Stop(reason, waiting, None if state.failures else limits.requests_per_turn)
+    if (waiting or state.owed or state.paused) and not _affordable(state, limits):
+        return Stop("budget_reached")
     if state.paused:
         return AskModel((), state.failures)  # what waits is delivered once the paused answer is whole
     if state.status == "idle" and state.owed and state.turn_requests >= limits.requests_per_turn:
@@ -124,3 +131,16 @@ def _given_up(state: SessionState, limits: Limits) -> str | None:
     if state.owed and state.turn_requests >= limits.requests_per_turn:
         return "retries_exhausted"
     return None
+
+
+def _affordable(state: SessionState, limits: Limits) -> bool:
+    """Whether the session's budget has room for its next request."""
+    if state.budget is None or limits.tariff is None:
+        return True
+    begins = state.status == "idle" and not state.goes_on
+    return allowance(state.budget, spent(state, state.at), next_need(state, limits.tariff), begins=begins) > 0
+
+
+def next_need(state: SessionState, tariff: Tariff) -> Need:
+    """The session's next request at its worst, with what waits for it."""
+    return need(tariff, state.measured, state.added + sum(item.weight for item in state.queue))

@@ -18,8 +18,11 @@ Numbered = tuple[int, Mapping[str, Any]]
 _INSIDE = {"gt": str.__gt__, "gte": str.__ge__, "lt": str.__lt__, "lte": str.__le__}
 
 
-def present(rows: Iterable[StoredEvent], inputs: Mapping[str, StoredEvent]) -> list[Numbered]:
-    """The public events of some rows of a log, in the rows' order. `inputs`: those that the rows deliver, by id."""
+def present(rows: Iterable[StoredEvent], inputs: Mapping[str, StoredEvent], *, costs: bool = False) -> list[Numbered]:
+    """The public events of some rows of a log, in the rows' order. `inputs`: those that the rows deliver, by id.
+
+    With `costs` the end of a model request also has its `model` and `cost_usd`, which the wire has no fields for.
+    """
     listed: list[Numbered] = []
     for row in rows:
         if row.type == PRIVATE_DELIVERED:
@@ -27,8 +30,15 @@ def present(rows: Iterable[StoredEvent], inputs: Mapping[str, StoredEvent]) -> l
             given = (inputs.get(event_id) for event_id in delivered_by(row))
             listed += [(row.seq, {**each.public, "processed_at": at}) for each in given if each and each.public]
         elif row.public is not None and row.type not in INPUT_TYPES:
-            listed.append((row.seq, row.public))
+            listed.append((row.seq, _priced(row) if costs else row.public))
     return listed
+
+
+def _priced(row: StoredEvent) -> Mapping[str, Any]:
+    body, raw = row.public or {}, row.private or {}
+    if row.type != "span.model_request_end" or not raw:
+        return body
+    return {**body, "model": raw.get("model"), "cost_usd": raw.get("cost_usd")}
 
 
 def delivered_by(row: StoredEvent) -> Sequence[str]:

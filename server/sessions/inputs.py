@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from server import events
-from server.errors import InvalidRequest, NotSupported, Refused
+from server.errors import AtBudget, InvalidRequest, NotSupported, Refused
 from server.events import NewEvent
 from server.sessions.state import SessionState
 
@@ -33,6 +33,9 @@ MAX_DOCUMENT = 32 << 20
 """Bytes, decoded: the Messages API's bound on a whole request."""
 IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 PDF = "application/pdf"
+
+AT_THE_CAP = ("user.tool_confirmation", "user.tool_result", "user.custom_tool_result", "user.interrupt")
+"""What a session takes that has reached its budget: events that start no work (reference: sessions, budget)."""
 
 _LATER = {
     "user.define_outcome": "outcomes",
@@ -103,6 +106,7 @@ class _Reading:
         self.thread = thread
         self.uploads = uploads
         self.parked = state.parked
+        self.held = state.held
         open_calls = () if state.interrupted else state.calls  # an interrupt that is still to be taken closes them
         self.waiting: dict[str, str] = {call.id: call.awaits for call in open_calls if call.awaits}
         self.room = MAX_QUEUED - len(state.queue)
@@ -148,6 +152,11 @@ def _message(reading: _Reading, where: str, event: Mapping[str, Any]) -> NewEven
         raise Refused(
             f"{where}: the session waits for answers to its tool calls. {reading.who_waits()} Answer them, or interrupt"
             " the session, before you send a message."
+        )
+    if reading.held:
+        raise AtBudget(
+            f"{where}: the session has reached its budget. Until that is raised or removed it takes only"
+            f" {', '.join(AT_THE_CAP)}."
         )
     reading.room -= 1
     if reading.room < 0:

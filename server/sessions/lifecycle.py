@@ -20,8 +20,7 @@ from server.errors import Conflict, InvalidRequest, NotFound, Refused, TryAgain
 from server.events import NewEvent
 from server.files.service import Files, Given
 from server.ids import new_id, now
-from server.room import Room
-from server.sessions import inputs, requests
+from server.sessions import bounding, inputs, requests
 from server.sessions.inputs import Uploaded
 from server.sessions.log import Log
 from server.sessions.looking import Looking
@@ -49,6 +48,8 @@ class NewSession:
     files: Mapping[str, bytes] = field(default_factory=dict)
     title: str | None = None
     request_key: str | None = None
+    budget: Mapping[str, Any] | None = None
+    """Bounds by measure: usd, tokens, turns, seconds."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Defaults:
     max_tokens: int
     web: Callable[[str], bool]
     """Whether the provider of this model has web tools of its own."""
+    priced: Callable[[str], bool]
+    """Whether the list price of this model is known."""
 
 
 class EngineLink(Protocol):
@@ -83,17 +86,9 @@ class Lifecycle(Looking):
     """The use-cases that make, change and end sessions."""
 
     def __init__(
-        self,
-        store: Store,
-        log: Log,
-        engine: EngineLink,
-        catalog: Catalog,
-        files: Files,
-        defaults: Defaults,
-        room: Room,
+        self, store: Store, log: Log, engine: EngineLink, catalog: Catalog, files: Files, defaults: Defaults
     ) -> None:
         super().__init__(store, log)
-        self._room = room
         self._engine = engine
         self._catalog = catalog
         self._files = files
@@ -109,9 +104,10 @@ class Lifecycle(Looking):
         if len(files) < len(asked.files):
             raise InvalidRequest("files: two of the paths are the same file.")
         check_staged(files)
+        bounds = requests.measures(asked.budget or {}, "budget")
         row = await self._row(agent, environment, asked.title)
         first = [message(row.thread_id, asked.task)] if asked.task is not None else []
-        return await self._make(row, first, key_of(asked.request_key, asked.__dict__), files=files)
+        return await self._make(row, first, key_of(asked.request_key, asked.__dict__), bounds, files=files)
 
     async def new_session(self, asked: Mapping[str, Any], key: Key | None = None) -> SessionView:
         """Make a session as the wire's body asks, and start on its initial events. The same `key` gives the same one.
@@ -127,7 +123,7 @@ class Lifecycle(Looking):
         row = await self._row(agent, environment, new.title, new.metadata, given.lines)
         uploads = await self._uploads(new.initial_events)
         first = inputs.read_initial(new.initial_events, row.thread_id, uploads)
-        return await self._make(row, first, key, given=given)
+        return await self._make(row, first, key, new.budget, given=given)
 
     async def _uploads(self, asked: Any) -> Mapping[str, Uploaded]:
         """The files that events name; of what is no list of events, none."""
@@ -160,16 +156,16 @@ class Lifecycle(Looking):
         row: SessionRow,
         first: Sequence[NewEvent],
         key: Key | None,
+        bounds: Mapping[str, Any],
         *,
         files: Mapping[str, bytes] | None = None,
         given: Given | None = None,
     ) -> SessionView:
-        if key is None or await self._store.created_under(key) is None:
-            self._room.check()
         row = replace(row, attention=bool(first))
         also = None if given is None else given.insert
+        first = [*bounding.given(row, bounds, self._defaults.priced), *first]
         session_id = await self._store.create_session(row, first, files or {}, key, also)
-        if first:
+        if row.attention:
             await self._engine.wake(session_id)
         return await self.view(session_id)
 
@@ -207,10 +203,11 @@ class Lifecycle(Looking):
     # --- changing ----------------------------------------------------------------------------------------------------
 
     async def update_session(self, session_id: str, asked: Mapping[str, Any]) -> SessionView:
-        """Change title, metadata, or the agent's tools; what is not changed appends nothing.
+        """Change title, metadata, budget, or the agent's tools; what is not changed appends nothing. What the budget
+        had held up goes on by itself once it has room.
 
-        Raises NotFound, InvalidRequest, NotSupported; Refused when the session is archived, or runs while its tools
-        are to be changed.
+        Raises NotFound, InvalidRequest, NotSupported; Refused when the session is archived, when it runs while its
+        tools are to be changed, and for a budget that is not above what was used.
         """
         update = requests.read_update(asked)
         for _ in range(ATTEMPTS):
@@ -225,8 +222,12 @@ class Lifecycle(Looking):
             change, event = self._change(view, update)
             if event is None:
                 return view
+            goes_on = view.settled and not view.after([event]).settled
             with suppress(HeadMoved):
-                await self._log.append_change(session_id, [event], change, if_head=view.state.seq)
+                attention = True if goes_on else None
+                await self._log.append_change(session_id, [event], change, if_head=view.state.seq, attention=attention)
+                if goes_on:
+                    await self._engine.wake(session_id)
                 return await self.view(session_id)
         raise moving(session_id)
 
@@ -244,9 +245,10 @@ class Lifecycle(Looking):
             spec = self._respecified(view, update.agent)
             if spec["agent"] != view.spec.agent:
                 change, shown["agent"] = replace(change, spec=spec), agents.snapshot(spec["agent"])
-        if change == Change():
+        bounds = bounding.bounded(view, update.budget, self._defaults.priced)
+        if change == Change() and bounds is None:
             return change, None
-        return change, events.session_updated(row.thread_id, shown, change.spec)
+        return change, bounding.updated(view, shown, change.spec, bounds)
 
     def _respecified(self, view: SessionView, changes: Mapping[str, Any]) -> dict[str, Any]:
         """The session's spec with other tools, rendered anew; everything else stays as it was frozen."""

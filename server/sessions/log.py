@@ -109,11 +109,22 @@ class Log:
         return await self._store.append(session_id, events, attention=True, key=key, if_head=if_head, done=self._ring)
 
     async def append_change(
-        self, session_id: str, events: Sequence[NewEvent], change: Change, *, if_head: int
+        self,
+        session_id: str,
+        events: Sequence[NewEvent],
+        change: Change,
+        *,
+        if_head: int,
+        attention: bool | None = None,
     ) -> list[StoredEvent]:
-        """Append what a client changed of a session that stands at `if_head`, and change its row; the engine has
-        nothing to do. Raises Conflict when it is archived, HeadMoved when it has moved on."""
-        return await self._store.append(session_id, events, change=change, if_head=if_head, done=self._ring)
+        """Append what a client changed of a session that stands at `if_head`, and change its row.
+
+        `attention`: the engine has something to do now; None: as before. Raises Conflict when the session is archived,
+        HeadMoved when it has moved on.
+        """
+        return await self._store.append(
+            session_id, events, change=change, if_head=if_head, attention=attention, done=self._ring
+        )
 
     async def append(
         self,

@@ -53,6 +53,10 @@ class Looking:
         rows = await self._store.sessions(chosen or Filter(archived), limit=limit, after=before, order=order)
         return [await self._view(row) for row in rows]
 
+    async def at_work(self) -> list[str]:
+        """The sessions that have something to do, oldest first."""
+        return await self._store.at_work()
+
     async def wait(
         self,
         session_ids: Sequence[str],
@@ -97,16 +101,30 @@ class Looking:
     # --- what happened -----------------------------------------------------------------------------------------------
 
     async def transcript(
-        self, session_id: str, after: int = 0, limit: int = 200, types: Collection[str] = ()
+        self,
+        session_id: str,
+        after: int = 0,
+        limit: int = 200,
+        types: Collection[str] = (),
+        *,
+        costs: bool = False,
     ) -> list[Numbered]:
         """The public events numbered above `after` (of these types, if any), each with its number, about `limit`: those
-        that share a number are not parted. Inputs stand where they were delivered, queued ones last."""
-        return await self._pages(await self.view(session_id), Chosen(types)).since(after, limit)
+        that share a number are not parted. Inputs stand where they were delivered, queued ones last.
+
+        With `costs` the end of a model request also has its `model` and `cost_usd`, which the wire has no fields for.
+        """
+        return await self._pages(await self.view(session_id), Chosen(types, costs=costs)).since(after, limit)
 
     async def newest(self, view: SessionView, event_type: str) -> Numbered | None:
         """The newest event of a type that `view` knows of."""
         found = await self._pages(view, Chosen((event_type,))).page(1, back=True)
         return found[0] if found else None
+
+    async def requests(self, view: SessionView, limit: int) -> list[Numbered]:
+        """The ends of the newest model requests that `view` knows of, the oldest of them first, with their costs."""
+        chosen = Chosen(("span.model_request_end",), costs=True)
+        return (await self._pages(view, chosen).page(limit, back=True))[::-1]
 
     async def list_events(
         self,

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from server import events
 from server.events import NewEvent
 from server.ids import now
-from server.sessions import tracing
+from server.sessions import budget, tracing
 from server.sessions.asking import Asking
 from server.sessions.decide import (
     AskModel,
@@ -32,6 +33,7 @@ from server.sessions.hands import GRACE, Hands
 from server.sessions.means import Means
 from server.sessions.record import Record
 from server.sessions.spec import Spec, thaw
+from server.sessions.state import spent
 from server.sessions.usage import session_usage
 from server.store.store import SessionRow
 
@@ -47,13 +49,13 @@ class Loop:
 
     def __init__(self, means: Means, row: SessionRow, spec: Spec) -> None:
         self._means = means
-        self._limits = means.limits
         self._record = Record(means.log, row.id, row.thread_id, means.limits)
         self._equip(spec)
 
     def _equip(self, spec: Spec) -> None:
         """Work with this spec from now on."""
         self._spec = spec
+        self._record.limits = replace(self._means.limits, tariff=self._means.tariff(spec))
         self._asking = Asking(self._means, self._record, spec)
         self._hands = Hands(self._means, self._record, spec)
 
@@ -69,7 +71,7 @@ class Loop:
             await self._work()
 
     async def _work(self) -> None:
-        while not isinstance(work := next_work(self._record.state, self._limits), Rest):
+        while not isinstance(work := next_work(self._record.state, self._record.limits), Rest):
             if self._record.spec is not None and self._record.state.status == "idle":
                 self._equip(thaw(self._record.spec))  # the session was updated, which it can be only while it is idle
                 self._record.spec = None
@@ -153,5 +155,14 @@ class Loop:
             refusal = state.refusal or {}
             category, explanation = refusal.get("category"), refusal.get("explanation")
             details = {"type": "refusal", "category": category, "explanation": explanation}
-        usage = session_usage(state, now())
-        return events.turn_ended(self._record.thread, self._spec.agent_name, reason, usage, details)
+        at, bounds = now(), state.budget
+        over = bounds is not None and reason["type"] == "end_turn" and budget.used_up(bounds, spent(state, at))
+        return events.turn_ended(
+            self._record.thread,
+            self._spec.agent_name,
+            reason,
+            session_usage(state, at),
+            details,
+            budget=budget.on_the_wire(bounds),
+            reached=over,
+        )

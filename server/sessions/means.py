@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 from server.providers import ModelProvider
 from server.providers.pricing import Prices
-from server.room import Room
+from server.sessions.budget import Tariff
 from server.sessions.decide import Limits
 from server.sessions.log import Log
 from server.sessions.sandboxes import Sandboxes
+from server.sessions.spec import Spec
+from server.sessions.spending import Spending
 
 
 @dataclass(frozen=True)
@@ -38,5 +40,9 @@ class Means:
     sandboxes: Sandboxes
     prices: Prices
     limits: Limits
-    room: Room
+    spending: Spending
     pace: Pace = REAL_TIME
+
+    def tariff(self, spec: Spec) -> Tariff:
+        """What the requests of a session of this kind take."""
+        return Tariff(self.prices.rates(spec.model), spec.max_tokens, spec.head)

@@ -37,6 +37,8 @@ class Chosen:
     types: Collection[str] = ()
     created: Mapping[str, str] = field(default_factory=dict)
     """Bounds on `processed_at` by gt, gte, lt, lte."""
+    costs: bool = False
+    """Whether the ends of model requests tell their cost."""
 
     def has(self, item: Numbered) -> bool:
         if self.types and item[1]["type"] not in self.types:
@@ -146,7 +148,8 @@ class Pages:
         ids = [event_id for row in rows for event_id in delivered_by(row)]
         newest = max((row.seq for row in rows), default=0)
         inputs = await self._inputs(ids, newest) if ids else []
-        listed = present(reversed(rows) if back else rows, {event.id: event for event in inputs})
+        known = {event.id: event for event in inputs}
+        listed = present(reversed(rows) if back else rows, known, costs=self._chosen.costs)
         return listed[::-1] if back else listed
 
     async def _queue(self) -> list[Numbered]:
@@ -169,4 +172,5 @@ class Pages:
         limit: int = ROWS,
     ) -> list[StoredEvent]:
         end = min(before or self._end, self._end)
-        return await self._store.stretch(self._id, Stretch(types, after, end, self._thread, ids, back, limit))
+        which = Stretch(types, after, end, self._thread, ids, back, limit, whole=self._chosen.costs)
+        return await self._store.stretch(self._id, which)

@@ -52,7 +52,7 @@ class Record:
 
     def __init__(self, log: Log, session_id: str, thread: str, limits: Limits) -> None:
         self._log = log
-        self._limits = limits
+        self.limits = limits
         self.session_id = session_id
         self.thread = thread
         self.state = SessionState()
@@ -94,7 +94,7 @@ class Record:
     async def append_if_newest(self, new: Sequence[NewEvent]) -> bool:
         """Append what was decided on all there is, or nothing when something has come that was not known."""
         after = fold(self.state, self._numbered(new))
-        at_rest = isinstance(next_work(after, self._limits), Rest)
+        at_rest = isinstance(next_work(after, self.limits), Rest)
         try:
             stored = await self._log.append(
                 self.session_id,
@@ -129,4 +129,4 @@ class Record:
                 self.state = fold(self.state, (event,))
                 self.transcript.apply(event)
                 if event.type == "session.updated" and event.private is not None:
-                    self.spec = event.private["spec"]
+                    self.spec = event.private.get("spec", self.spec)

@@ -14,8 +14,8 @@ from typing import Any
 
 from server import events
 from server.errors import InvalidRequest, Refused
-from server.events import StoredEvent
-from server.sessions import inputs
+from server.events import NewEvent, StoredEvent
+from server.sessions import bounding, inputs, requests
 from server.sessions.lifecycle import ATTEMPTS, Defaults, EngineLink, Key, Lifecycle, NewSession, key_of, moving
 from server.sessions.view import SessionView
 from server.sessions.workspace import File, Folder
@@ -32,16 +32,25 @@ class Service(Lifecycle):
 
     # --- talking -----------------------------------------------------------------------------------------------------
 
-    async def send_message(self, session_id: str, text: str, request_key: str | None = None) -> SessionView:
+    async def send_message(
+        self,
+        session_id: str,
+        text: str,
+        request_key: str | None = None,
+        budget: Mapping[str, Any] | None = None,
+    ) -> SessionView:
         """Queue a message: it starts a turn, or is given to the agent before its next step. Returns at once.
 
+        `budget` replaces the bounds that it names (usd, tokens, turns, seconds) in the same step; None takes one away.
         The same `request_key` sends it once. Raises Conflict when the session takes no more messages, Refused when it
-        waits for answers to its calls.
+        waits for answers to its calls, has reached its budget, or the budget is not above what was used.
         """
         if not text.strip():
             raise InvalidRequest("The message is empty. Say what the agent should do.")
         asked = [{"type": "user.message", "content": [events.text(text)]}]
-        await self._append(session_id, asked, key_of(request_key, {"message": text}))
+        bounds = {} if budget is None else requests.measures(budget, "budget")
+        request = {"message": text, "budget": budget} if bounds else {"message": text}
+        await self._append(session_id, asked, key_of(request_key, request), bounds)
         return await self.view(session_id)
 
     async def send_events(
@@ -51,12 +60,14 @@ class Service(Lifecycle):
         `processed_at` yet. The same `key` sends them once.
 
         Raises NotFound, InvalidRequest, NotSupported, Refused when the session's state forbids one of them, Conflict
-        when it is archived, NoRoom for everything but interrupts when the disk is nearly full.
+        when it is archived.
         """
-        stored = await self._append(session_id, asked, key)
-        return [event.public for event in stored if event.public is not None]
+        taken = await self._append(session_id, asked, key, {})
+        return [event.public for event in taken if event.public is not None]
 
-    async def _append(self, session_id: str, asked: Sequence[Any], key: Key | None) -> list[StoredEvent]:
+    async def _append(
+        self, session_id: str, asked: Sequence[Any], key: Key | None, bounds: Mapping[str, Any]
+    ) -> Sequence[NewEvent | StoredEvent]:
         if key is not None and (before := await self._store.appended_under(session_id, key)) is not None:
             return before
         uploads = await self._uploads(asked)
@@ -65,23 +76,30 @@ class Service(Lifecycle):
             if view.closed:
                 raise closed(session_id)
             try:
-                new = inputs.read(asked, view.state, view.row.thread_id, uploads)
+                raised = self._raised(view, bounds)
+                new = inputs.read(asked, view.after(raised).state, view.row.thread_id, uploads)
             except Refused:  # maybe because the same request has just come through
                 if key is not None and (before := await self._store.appended_under(session_id, key)) is not None:
                     return before
                 raise
-            if any(event.type != "user.interrupt" for event in new):
-                self._room.check()
+            if view.state.held and all(event.type == "user.interrupt" for event in new):
+                return new  # there is nothing to stop: the wire takes it, does nothing, and lists it nowhere
             with suppress(HeadMoved):
-                stored = await self._log.append_input(session_id, new, key, if_head=view.state.seq)
+                stored = await self._log.append_input(session_id, [*raised, *new], key, if_head=view.state.seq)
                 await self._engine.wake(session_id)
                 return stored
         raise moving(session_id)
 
-    async def interrupt(self, session_id: str) -> SessionView:
+    def _raised(self, view: SessionView, bounds: Mapping[str, Any]) -> list[NewEvent]:
+        """The event of a changed budget, where these bounds change it."""
+        changed = bounding.bounded(view, bounds, self._defaults.priced)
+        return [] if changed is None else [bounding.updated(view, {}, None, changed)]
+
+    async def interrupt(self, session_id: str, *, wait: bool = True) -> SessionView:
         """Stop what runs, and wait (at most INTERRUPT_SECONDS) until it has stopped. Harmless when the session is idle.
 
-        A message that was queued then starts the next turn, as the wire has it: the view may say `running` again.
+        Without `wait` it is only asked for. A message that was queued then starts the next turn, as the wire has it:
+        the view may say `running` again.
         """
         view = await self.view(session_id)
         if view.closed:
@@ -90,6 +108,8 @@ class Service(Lifecycle):
             return view
         (asked,) = await self._log.append_input(session_id, [events.user_interrupt(view.row.thread_id)])
         await self._engine.wake(session_id)
+        if not wait:
+            return await self.view(session_id)
         try:
             async with asyncio.timeout(INTERRUPT_SECONDS), aclosing(self._watch(view)) as seen:
                 async for now_seen in seen:
@@ -112,5 +132,4 @@ class Service(Lifecycle):
         view = await self.view(session_id)
         if view.closed:
             raise closed(session_id)
-        self._room.check()
         await self._engine.write_workspace(view.row, path, content)

@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.catalog import agents
-from server.sessions.state import seconds_between
-from server.sessions.usage import active_seconds, session_usage
+from server.sessions import budget
+from server.sessions.state import active_seconds, seconds_between
+from server.sessions.usage import session_usage
 from server.sessions.view import SessionView
 
 
 def session_object(view: SessionView, resources: Sequence[Mapping[str, Any]], at: str) -> dict[str, Any]:
-    """The wire's `session`. `resources` are those that it was given."""
-    row = view.row
+    """The wire's `session`. `resources` are those that it was given; `skiff` is there where the budget has measures of
+    our own."""
+    row, own = view.row, budget.own(view.state.budget)
     return {
         "id": row.id,
         "type": "session",
@@ -28,13 +30,14 @@ def session_object(view: SessionView, resources: Sequence[Mapping[str, Any]], at
         "vault_ids": [],
         "deployment_id": None,
         "resources": list(resources),
-        "budget": None,
+        "budget": budget.on_the_wire(view.state.budget),
         "outcome_evaluations": [],
         "stats": _stats(view, at),
         "usage": session_usage(view.state, at),
         "created_at": row.created_at,
         "updated_at": row.updated_at,
         "archived_at": row.archived_at,
+        **({"skiff": {"budget": own}} if own else {}),
     }
 
 

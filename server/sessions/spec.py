@@ -16,6 +16,7 @@ from sandbox.wire import OUTPUTS
 from server.catalog import environments
 from server.errors import InvalidRequest, NotSupported
 from server.events import Permission
+from server.providers import encode
 from server.providers.anthropic import server_tool
 from server.sessions.domains import narrowed
 from server.sessions.transcript import CACHE_MARK
@@ -57,6 +58,11 @@ class Spec:
     def custom(self) -> frozenset[str]:
         """The names of the client's own tools."""
         return frozenset(tool["name"] for tool in self.agent["tools"] if tool["type"] == "custom")
+
+    @cached_property
+    def head(self) -> int:
+        """Bytes with which every prompt of it begins: system prompt and tools."""
+        return len(encode([self.system, self.tools]))
 
     def permission(self, name: str) -> Permission:
         """What the session's policy says of a builtin tool; `deny` for one that it does not have."""

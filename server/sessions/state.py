@@ -12,8 +12,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from server.events import INPUT_TYPES, PRIVATE_DELIVERED, PRIVATE_DISPATCHED, StoredEvent
+from server.events import INPUT_TYPES, PRIVATE_BUDGET, PRIVATE_DELIVERED, PRIVATE_DISPATCHED, StoredEvent
 from server.providers import ModelUsage
+from server.sessions.budget import Budget, Spent, used_up, weight
 
 TRANSITIONS: Mapping[str, frozenset[str]] = {
     "idle": frozenset({"running", "terminated"}),
@@ -42,6 +43,8 @@ class QueuedInput:
     id: str
     type: str
     seq: int
+    weight: int = 0
+    """Bytes that it adds to the prompt, about."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,17 @@ class SessionState:
     active_since: str | None = None
     active_seconds: float = 0.0
     """Time in which the session worked, up to the last idle; `active_since` is the start of the turn that runs."""
+    at: str | None = None
+    """When the newest event happened that has a time."""
+    turn_cost_usd: str | None = "0"
+    """What the latest turn cost so far; as `usage.cost_usd`."""
+    budget: Budget | None = None
+    held: bool = False
+    """The budget is reached: nothing is asked until it is raised or removed, whatever waits."""
+    measured: int = 0
+    """Tokens of the latest request, its answer included: what the next prompt begins with."""
+    added: int = 0
+    """Bytes that were added to the prompt since, about."""
 
     @property
     def interrupted(self) -> bool:
@@ -124,6 +138,14 @@ class SessionState:
     def unfinished(self) -> bool:
         """A turn is not over, and clients have not been told that it is: it runs, is parked, or is about to go on."""
         return self.status != "idle" or (self.stop_reason or {}).get("type") == "requires_action"
+
+    @property
+    def goes_on(self) -> bool:
+        """It is idle, but its turn is not over: it was parked, or the budget held it up."""
+        stopped = (self.stop_reason or {}).get("type")
+        if stopped == "budget_reached":
+            return self.owed or self.paused
+        return stopped == "requires_action" and bool(self.calls or self.owed)
 
     @property
     def awaited(self) -> tuple[str, ...]:
@@ -148,7 +170,8 @@ def fold(state: SessionState, events: Iterable[StoredEvent]) -> SessionState:
         if event.seq <= state.seq:
             continue
         step = _STEPS.get(event.type)
-        state = changed(step(state, event) if step else state, seq=event.seq)
+        at = event.public.get("processed_at") if event.public else None
+        state = changed(step(state, event) if step else state, seq=event.seq, at=at or state.at)
     return state
 
 
@@ -163,6 +186,7 @@ def load(data: Mapping[str, Any]) -> SessionState:
     values["queue"] = tuple(QueuedInput(**item) for item in values["queue"])
     values["calls"] = tuple(OpenCall(**item) for item in values["calls"])
     values["usage"] = Usage(**values["usage"])
+    values["budget"] = Budget(**values["budget"]) if values.get("budget") else None
     return SessionState(**values)
 
 
@@ -173,7 +197,8 @@ def _move(state: SessionState, to: str, event: StoredEvent) -> SessionState:
 
 
 def _input(state: SessionState, event: StoredEvent) -> SessionState:
-    return changed(state, queue=(*state.queue, QueuedInput(event.id, event.type, event.seq)))
+    content = (event.private or event.public or {}).get("content", ())
+    return changed(state, queue=(*state.queue, QueuedInput(event.id, event.type, event.seq, weight(content))))
 
 
 def _delivered(state: SessionState, event: StoredEvent) -> SessionState:
@@ -182,7 +207,9 @@ def _delivered(state: SessionState, event: StoredEvent) -> SessionState:
     rest = tuple(item for item in state.queue if item.id not in ids)
     if any(item.type == "user.interrupt" for item in given):
         return changed(state, queue=rest, owed=False, paused=False, ending="interrupted")
-    return changed(state, queue=rest, owed=state.owed or any(item.type == "user.message" for item in given))
+    added = state.added + sum(item.weight for item in given)
+    owed = state.owed or any(item.type == "user.message" for item in given)
+    return changed(state, queue=rest, owed=owed, added=added)
 
 
 def _running(state: SessionState, event: StoredEvent) -> SessionState:
@@ -190,8 +217,8 @@ def _running(state: SessionState, event: StoredEvent) -> SessionState:
     moved = _move(state, "running", event)
     if not fresh:
         return moved
-    moved = changed(moved, active_since=(event.public or {}).get("processed_at"), stop_reason=None)
-    if (state.stop_reason or {}).get("type") == "requires_action" and (state.calls or state.owed):
+    moved = changed(moved, active_since=(event.public or {}).get("processed_at"), stop_reason=None, held=False)
+    if state.goes_on:
         return moved  # the turn that was parked goes on
     return changed(
         moved,
@@ -207,6 +234,7 @@ def _running(state: SessionState, event: StoredEvent) -> SessionState:
         retry_wait=0.0,
         last_error=None,
         ending=None,
+        turn_cost_usd="0",
         activity="starting",
     )
 
@@ -220,11 +248,14 @@ def _idle(state: SessionState, event: StoredEvent) -> SessionState:
     body = event.public or {}
     moved = _move(state, "idle", event)
     active = state.active_seconds + seconds_between(state.active_since, body.get("processed_at"))
+    held = (body.get("stop_reason") or {}).get("type") == "budget_reached"
     return changed(
         moved,
         stop_reason=body.get("stop_reason"),
-        owed=state.owed and bool(state.calls),  # a parked turn has answers that the model is still to hear of
-        paused=False,
+        held=held,
+        # A parked turn has answers that the model is still to hear of; one at its budget goes on where it was.
+        owed=state.owed and (held or bool(state.calls)),
+        paused=state.paused and held,
         activity="idle",
         active_since=None,
         active_seconds=round(active, 6),
@@ -249,11 +280,12 @@ def _request_start(state: SessionState, event: StoredEvent) -> SessionState:
 def _request_end(state: SessionState, event: StoredEvent) -> SessionState:
     body, raw = event.public or {}, event.private or {}
     state = changed(state, open_request=None)
+    stop, usage, cost = raw.get("stop_reason"), raw.get("usage", {}), raw.get("cost_usd")
     if raw:
-        state = changed(state, usage=_add_usage(state.usage, raw.get("usage", {}), raw.get("cost_usd")))
+        turn = _sum(state.turn_cost_usd, cost)
+        state = changed(state, usage=_add_usage(state.usage, usage, cost), turn_cost_usd=turn)
     if body.get("is_error"):
         return state
-    stop = raw.get("stop_reason")
     return changed(
         state,
         owed=stop == "pause_turn",
@@ -261,8 +293,29 @@ def _request_end(state: SessionState, event: StoredEvent) -> SessionState:
         ending=stop if stop in CUT else None,
         failures=0,
         hopeless=False,
+        measured=sum(int(count) for name, count in usage.items() if name.endswith("_tokens")),
+        added=0,
         refusal=raw.get("stop_details") or {} if stop == "refusal" else None,
     )
+
+
+def spent(state: SessionState, at: str | None = None) -> Spent:
+    """What the session has used up, with the time of a running turn up to `at`."""
+    usage = state.usage
+    tokens = (
+        usage.input_tokens
+        + usage.output_tokens
+        + usage.cache_read_input_tokens
+        + usage.cache_creation_5m_input_tokens
+        + usage.cache_creation_1h_input_tokens
+    )
+    usd = None if usage.cost_usd is None else Decimal(usage.cost_usd)
+    return Spent(usd, tokens, state.turns, active_seconds(state, at))
+
+
+def active_seconds(state: SessionState, at: str | None = None) -> float:
+    """Seconds in which the session worked; those of a running turn up to `at`."""
+    return round(state.active_seconds + seconds_between(state.active_since, at), 6)
 
 
 def seconds_between(start: str | None, end: str | None) -> float:
@@ -276,8 +329,12 @@ def _add_usage(usage: Usage, more: Mapping[str, Any], cost: str | None) -> Usage
     counters = {
         name: getattr(usage, name) + int(more.get(name, 0)) for name in usage.__dataclass_fields__ if name != "cost_usd"
     }
-    total = None if cost is None or usage.cost_usd is None else str(Decimal(usage.cost_usd) + Decimal(cost))
-    return Usage(**counters, cost_usd=total)
+    return Usage(**counters, cost_usd=_sum(usage.cost_usd, cost))
+
+
+def _sum(total: str | None, cost: str | None) -> str | None:
+    """Exact; None once one of them is unknown."""
+    return None if cost is None or total is None else str(Decimal(total) + Decimal(cost))
 
 
 def _tool_use(state: SessionState, event: StoredEvent) -> SessionState:
@@ -313,11 +370,11 @@ def _dispatched(state: SessionState, event: StoredEvent) -> SessionState:
 
 
 def _tool_result(state: SessionState, event: StoredEvent) -> SessionState:
-    done = (event.public or {}).get("tool_use_id")
-    calls = tuple(call for call in state.calls if call.id != done)
+    body = event.public or {}
+    calls = tuple(call for call in state.calls if call.id != body.get("tool_use_id"))
     if len(calls) == len(state.calls):
         return state  # a result of a call that the provider made itself
-    return changed(state, calls=calls, owed=True)
+    return changed(state, calls=calls, owed=True, added=state.added + weight(body.get("content", ())))
 
 
 def _confirmation(state: SessionState, event: StoredEvent) -> SessionState:
@@ -340,7 +397,10 @@ def _confirmed(call: OpenCall, body: Mapping[str, Any]) -> OpenCall:
 def _custom_result(state: SessionState, event: StoredEvent) -> SessionState:
     done = (event.public or {}).get("custom_tool_use_id")
     calls = tuple(call for call in state.calls if call.id != done or call.awaits != "result")
-    return state if len(calls) == len(state.calls) else changed(state, calls=calls, owed=True)
+    if len(calls) == len(state.calls):
+        return state
+    content = (event.private or event.public or {}).get("content", ())
+    return changed(state, calls=calls, owed=True, added=state.added + weight(content))
 
 
 def _message(state: SessionState, event: StoredEvent) -> SessionState:
@@ -364,7 +424,17 @@ def _error(state: SessionState, event: StoredEvent) -> SessionState:
         failed_at=body.get("processed_at"),
         retry_wait=raw.get("wait", 0.0),
         last_error=error.get("message"),
+        ending=raw.get("ending") or state.ending,
     )
+
+
+def _budget(state: SessionState, event: StoredEvent) -> SessionState:
+    """The budget as it is from now on; what it held goes on, if it may now."""
+    given = (event.private or {}).get("budget")
+    if given is None:
+        return state
+    budget = Budget(**given)
+    return changed(state, budget=budget, held=state.held and used_up(budget, spent(state)))
 
 
 def _describe(name: str, arguments: Mapping[str, Any]) -> str:
@@ -380,6 +450,8 @@ _STEPS: Mapping[str, Fold] = {
     **dict.fromkeys(INPUT_TYPES, _input),
     PRIVATE_DELIVERED: _delivered,
     PRIVATE_DISPATCHED: _dispatched,
+    PRIVATE_BUDGET: _budget,
+    "session.updated": _budget,
     "session.status_running": _running,
     "session.status_rescheduled": _rescheduled,
     "session.status_idle": _idle,

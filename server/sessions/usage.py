@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from server.sessions.state import SessionState, seconds_between
+from server.sessions.state import SessionState, active_seconds
 
 
 def session_usage(state: SessionState, at: str | None = None) -> dict[str, Any]:
@@ -30,8 +30,3 @@ def session_usage(state: SessionState, at: str | None = None) -> dict[str, Any]:
         cents = (Decimal(usage.cost_usd) * 100).quantize(Decimal(1), ROUND_HALF_UP)
         shown["list_cost"] = {"amount": str(cents), "currency": "USD"}
     return shown
-
-
-def active_seconds(state: SessionState, at: str | None = None) -> float:
-    """Seconds in which the session worked; those of a running turn up to `at`."""
-    return round(state.active_seconds + seconds_between(state.active_since, at), 6)

@@ -6,12 +6,14 @@ Above: the use-cases and the doors. Below: rows and folds. Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from server.events import StoredEvent
+from server.events import NewEvent, StoredEvent
+from server.sessions.budget import left
 from server.sessions.decide import Limits, Rest, next_work
 from server.sessions.spec import Spec, thaw
-from server.sessions.state import SessionState, fold, load
+from server.sessions.state import SessionState, fold, load, spent
 from server.store.store import SessionRow
 
 _NO_MATTER = Limits()
@@ -49,6 +51,21 @@ class SessionView:
     def closed(self) -> bool:
         """It can be read, and takes nothing new."""
         return self.row.archived_at is not None or self.state.status == "terminated"
+
+    @property
+    def budget_left(self) -> dict[str, dict[str, Any]]:
+        """`limit`, `used` and `left` of each measure that is bounded; a running turn counts up to its newest event."""
+        bounds = self.state.budget
+        return {} if bounds is None else left(bounds, spent(self.state, self.state.at))
+
+    def after(self, new: Sequence[NewEvent]) -> SessionView:
+        """The session if these events came next."""
+        seq = self.state.seq
+        numbered = [
+            StoredEvent(seq + n, self.id, event.thread_id, event.id, event.type, event.public, event.private)
+            for n, event in enumerate(new, 1)
+        ]
+        return replace(self, state=fold(self.state, numbered))
 
     def at_rest_after(self, input_id: str) -> bool:
         """This input was taken, and the turn that it met is over."""

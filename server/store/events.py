@@ -16,6 +16,7 @@ from server.store.database import Cursor, Row
 
 ALL = 1_000_000
 """Events: more than any session has."""
+_WHOLE = "seq, session_id, thread_id, id, type, public, private"
 _SHOWN = "seq, session_id, thread_id, id, type, public, CASE WHEN public IS NULL THEN private END"
 """What a reader of the history needs: the private parts that stand beside public ones can be larger than these."""
 
@@ -38,6 +39,8 @@ class Stretch:
     back: bool = False
     """The newest first."""
     limit: int = ALL
+    whole: bool = False
+    """With the private parts of public rows too."""
 
 
 def insert_events(cursor: Cursor, session_id: str, head: int, events: Sequence[NewEvent]) -> list[StoredEvent]:
@@ -65,8 +68,7 @@ def insert_events(cursor: Cursor, session_id: str, head: int, events: Sequence[N
 def events_after(cursor: Cursor, session_id: str, after: int, limit: int) -> list[StoredEvent]:
     """The events numbered above `after`, in order."""
     rows = cursor.all(
-        "SELECT seq, session_id, thread_id, id, type, public, private FROM events"
-        " WHERE session_id = :id AND seq > :after ORDER BY seq LIMIT :limit",
+        f"SELECT {_WHOLE} FROM events WHERE session_id = :id AND seq > :after ORDER BY seq LIMIT :limit",
         {"id": session_id, "after": after, "limit": limit},
     )
     return [_event(row) for row in rows]
@@ -86,7 +88,7 @@ def clear(cursor: Cursor, session_id: str, limit: int) -> bool:
 
 
 def stretch(cursor: Cursor, session_id: str, which: Stretch) -> list[StoredEvent]:
-    """These rows in order, without the private parts of public ones."""
+    """These rows in order."""
     params: dict[str, Any] = {"id": session_id, "after": which.after, "before": which.before, "limit": which.limit}
     where = ["session_id = :id", "seq > :after", "seq < :before", _among("type", which.types, params)]
     if which.thread_id is not None:
@@ -95,7 +97,8 @@ def stretch(cursor: Cursor, session_id: str, which: Stretch) -> list[StoredEvent
     if which.ids is not None:
         where.append(_among("id", which.ids, params))
     order = "DESC" if which.back else "ASC"
-    sql = f"SELECT {_SHOWN} FROM events WHERE {' AND '.join(where)} ORDER BY seq {order} LIMIT :limit"
+    columns = _WHOLE if which.whole else _SHOWN
+    sql = f"SELECT {columns} FROM events WHERE {' AND '.join(where)} ORDER BY seq {order} LIMIT :limit"
     return [_event(row) for row in cursor.all(sql, params)]
 
 

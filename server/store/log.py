@@ -15,6 +15,7 @@ from server.store.events import ALL, HeadMoved, Stretch, clear, events_after, in
 from server.store.meta import check_epoch
 from server.store.request_keys import asked_before, remember
 from server.store.sessions import Change, change_row, closed, touch, unknown
+from server.store.spending import add_spending
 from server.store.table import Table
 
 
@@ -63,6 +64,7 @@ class LogTable(Table):
             if row[1] is not None and epoch is None:
                 raise closed(session_id)
             stored = insert_events(cursor, session_id, head, events)
+            add_spending(cursor, events)
             touch(cursor, session_id, attention, fold, head + len(events), status_after(events))
             if change is not None:
                 change_row(cursor, session_id, change)

@@ -14,12 +14,13 @@ from server.store.migrate import migrate
 from server.store.request_keys import RequestKeyTable
 from server.store.sandboxes import SandboxRow, SandboxTable
 from server.store.sessions import Change, Filter, SessionRow, SessionTable, closed
+from server.store.spending import SpendingTable
 from server.store.staged import StagedFileTable
 
 __all__ = ["Change", "Filter", "HeadMoved", "SandboxRow", "SessionRow", "Store", "Stretch", "closed"]
 
 
-class Store(MetaTable, SessionTable, LogTable, RequestKeyTable, SandboxTable, StagedFileTable):
+class Store(MetaTable, SessionTable, LogTable, RequestKeyTable, SandboxTable, StagedFileTable, SpendingTable):
     """The data of one installation."""
 
     def __init__(self, database: Database) -> None:

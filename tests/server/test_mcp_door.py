@@ -242,7 +242,7 @@ def test_a_model_that_fails_is_reported_with_its_reason(tmp_path: Path, era: str
 @ERAS
 def test_what_is_not_known_is_refused_by_name(tmp_path: Path, era: str) -> None:
     async def story(client: Client, app: App) -> None:
-        assert "`budget` is not supported" in await refusal(client, "create_session", budget={"usd": 1})
+        assert "no argument `bugdet`" in await refusal(client, "create_session", bugdet={"usd": 1})
         said = await refusal(client, "wait", session_id="sesn_1")
         assert "no argument `session_id`" in said and "session_ids, mode, wait_seconds" in said
         said = await refusal(client, "wait", session_ids=["sesn_1"], wait_seconds=500)

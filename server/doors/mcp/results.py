@@ -14,10 +14,10 @@ from typing_extensions import TypeIs
 
 from server.doors.mcp.brevity import head_and_tail
 from server.doors.mcp.progress import activity
+from server.doors.mcp.words import Status, brief_words, error_of, next_words, status, stop_reason
 
 if TYPE_CHECKING:
     from server.sessions.service import SessionView
-    from server.sessions.state import SessionState
     from server.sessions.workspace import File, Folder
 
 MAX_PENDING = 20
@@ -26,8 +26,6 @@ MAX_PENDING_INPUT = 8_000
 """Bytes of their inputs together: enough to judge a command by."""
 MAX_ERROR = 1_000
 """Bytes of an error: providers' messages are a sentence or two, but some quote the request."""
-
-Status = Literal["running", "idle", "needs_approval", "needs_input", "failed", "archived"]
 
 
 class TokenUsage(BaseModel):
@@ -38,6 +36,23 @@ class TokenUsage(BaseModel):
     cache_read_input_tokens: int = Field(description="Tokens read from the prompt cache")
     cache_creation_input_tokens: int = Field(description="Tokens written to the prompt cache")
     web_search_requests: int = Field(description="Web searches that the model provider made")
+
+
+class Measure(BaseModel):
+    """One bound of a budget."""
+
+    limit: float
+    used: float
+    left: float
+
+
+class BudgetLeft(BaseModel):
+    """What a session may use up, and what is left of it."""
+
+    usd: Measure | None = Field(default=None, description="US dollars, at list price")
+    tokens: Measure | None = Field(default=None, description="Tokens of all kinds and all requests")
+    turns: Measure | None = None
+    seconds: Measure | None = Field(default=None, description="Seconds at work")
 
 
 class SessionSummary(BaseModel):
@@ -70,8 +85,8 @@ class SessionResult(BaseModel):
     model: str = Field(description="The model that the agent runs on")
     status: Status = Field(description="running: work goes on; idle: it waits for a message; the others say themselves")
     stop_reason: str | None = Field(
-        description="Why the last turn ended: end_turn, interrupted, max_tokens, retries_exhausted, refusal; or"
-        " requires_action, when it waits for `respond`"
+        description="Why the last turn ended: end_turn, interrupted, max_tokens, retries_exhausted, refusal,"
+        " budget_reached, day_cap_reached; or requires_action, when it waits for `respond`"
     )
     pending: list[PendingCall] = Field(default=[], description="The calls that wait for `respond`")
     reply: str | None = Field(description="The agent's latest message in its latest turn")
@@ -82,6 +97,8 @@ class SessionResult(BaseModel):
     tool_calls: int = Field(description="Tool calls so far")
     usage: TokenUsage
     cost_usd: float | None = Field(description="Model cost so far in US dollars; null when a price is unknown")
+    turn_cost_usd: float | None = Field(description="That of its latest turn")
+    budget: BudgetLeft | None = Field(default=None, description="Its bounds, where it has any, and what is left")
     cursor: int = Field(description="Number of the newest event: read_transcript(after=cursor) shows only what is new")
 
 
@@ -159,20 +176,6 @@ def is_folder(found: Folder | File) -> TypeIs[Folder]:
     return hasattr(found, "entries")
 
 
-def status(view: SessionView) -> Status:
-    """The session's status in the words of this door (see DESIGN.md)."""
-    state = view.state
-    if view.row.archived_at:
-        return "archived"
-    if state.status == "terminated":
-        return "failed"
-    if not view.settled:
-        return "running"
-    if not state.parked:
-        return "idle"
-    return "needs_approval" if any(call.awaits == "confirmation" for call in state.calls) else "needs_input"
-
-
 def pending(view: SessionView) -> list[PendingCall]:
     """The calls that wait for an answer, with inputs that share a bounded room."""
     waiting = [call for call in view.state.calls if call.awaits] if view.state.parked else []
@@ -198,32 +201,32 @@ def summary(view: SessionView) -> SessionSummary:
         status=status(view),
         activity=activity(state),
         turns=state.turns,
-        cost_usd=_dollars(state),
+        cost_usd=_dollars(state.usage.cost_usd),
         cursor=state.seq,
         created_at=view.row.created_at,
     )
 
 
-def session(view: SessionView, budget: int, reply_number: int | None = None, *, brief: bool = False) -> SessionResult:
-    """The session in full; the reply is held to `budget` bytes, with a pointer to the event that it stands in.
+def session(view: SessionView, room: int, reply_number: int | None = None, *, brief: bool = False) -> SessionResult:
+    """The session in full; the reply is held to `room` bytes, with a pointer to the event that it stands in.
 
     `brief`, for one of many: it points to get_session for the rest, and for what to do next.
     """
     state = view.state
     usage = state.usage
     pointer = "get_session shows more" if brief else _pointer(view.id, reply_number)
-    error = _error(state)
+    error = error_of(state)
     return SessionResult(
         session_id=view.id,
         title=view.row.title,
         model=view.spec.model,
         status=status(view),
-        stop_reason=_stop(state),
+        stop_reason=stop_reason(state),
         pending=[] if brief else pending(view),
-        reply=None if state.reply is None else head_and_tail(state.reply, budget, pointer),
-        error=None if error is None else head_and_tail(error, min(budget, MAX_ERROR), "read_transcript shows it all"),
+        reply=None if state.reply is None else head_and_tail(state.reply, room, pointer),
+        error=None if error is None else head_and_tail(error, min(room, MAX_ERROR), "read_transcript shows it all"),
         activity=activity(state),
-        next=_brief_words(view) if brief else next_words(view),
+        next=brief_words(view) if brief else next_words(view),
         turns=state.turns,
         tool_calls=state.tool_calls,
         usage=TokenUsage(
@@ -233,7 +236,9 @@ def session(view: SessionView, budget: int, reply_number: int | None = None, *, 
             cache_creation_input_tokens=usage.cache_creation_5m_input_tokens + usage.cache_creation_1h_input_tokens,
             web_search_requests=usage.web_search_requests,
         ),
-        cost_usd=_dollars(state),
+        cost_usd=_dollars(state.usage.cost_usd),
+        turn_cost_usd=_dollars(state.turn_cost_usd),
+        budget=None if brief else _budget(view),
         cursor=state.seq,
     )
 
@@ -252,78 +257,13 @@ def waited(sessions: list[SessionResult]) -> WaitResult:
     return WaitResult(sessions=sessions, next=words)
 
 
-def next_words(view: SessionView) -> str:
-    """What to call next, in words."""
-    key, state = f"session_id={view.id!r}", view.state
-    match status(view):
-        case "running":
-            return (
-                f"Still working ({activity(state)}). Call wait(session_ids=[{view.id!r}]) for the result;"
-                " the work goes on meanwhile, so do other useful work first if you have any."
-            )
-        case "archived" | "failed":
-            return f"It takes nothing new. read_transcript({key}) shows what happened; create_session starts anew."
-        case "needs_approval" | "needs_input":
-            return (
-                f"The agent waits for the answers to its calls under `pending`. Call respond({key},"
-                " responses=[{'call_id': ..., 'allow': true or false}]), or 'result' for a tool of yours;"
-                f" interrupt({key}) lets it stop without."
-            )
-    if not state.turns:
-        return f"Nothing was asked yet. Call send_message({key}, message=...) to give the agent its task."
-    if _stop(state) == "end_turn":
-        return (
-            f"The turn is over; `reply` is its result. read_workspace({key}) shows the files; send_message({key},"
-            f" message=...) goes on; delete_session({key}) cleans up when you need nothing more of it."
-        )
-    if _stop(state) == "interrupted":
-        return (
-            f"The turn was interrupted: `reply` is only what the agent had said until then. send_message({key},"
-            " message=...) goes on; files and history are kept."
-        )
-    if state.ending:
-        return (
-            f"The answer was cut off ({state.ending}), so `reply` is not whole. send_message({key}, message='Go on.')"
-            " lets the agent finish."
-        )
-    if state.hopeless and not state.passing:
-        return (
-            "The model refused the request, and would refuse it again: `error` says why. Once that is put right (a key,"
-            f" credit or a model is the operator's to set), send_message({key}, message=...) goes on; files and"
-            " history are kept."
-        )
-    return (
-        f"The turn ended early ({_stop(state)}). send_message({key}, message=...) tries again; files and history are"
-        " kept."
-    )
+def _budget(view: SessionView) -> BudgetLeft | None:
+    bounds = {name: Measure(**bound) for name, bound in view.budget_left.items()}
+    return BudgetLeft(**bounds) if bounds else None
 
 
-def _brief_words(view: SessionView) -> str:
-    """The same for one of many sessions."""
-    if status(view) == "running":
-        return "Still working: wait for it again later."
-    return "get_session says how to go on."
-
-
-def _stop(state: SessionState) -> str | None:
-    """Why the last turn ended; what the wire calls end_turn although it was cut short has a word of its own here."""
-    return None if state.stop_reason is None else state.ending or str(state.stop_reason.get("type"))
-
-
-def _error(state: SessionState) -> str | None:
-    """What keeps or kept the model from answering; nothing once it answered again."""
-    if state.failures:
-        return state.last_error
-    if _stop(state) == "retries_exhausted":
-        return (
-            f"The turn was stopped after {state.turn_requests} model requests (setting requests_per_turn)."
-            " A new message lets the agent go on."
-        )
-    return None
-
-
-def _dollars(state: SessionState) -> float | None:
-    return None if state.usage.cost_usd is None else float(Decimal(state.usage.cost_usd))
+def _dollars(exact: str | None) -> float | None:
+    return None if exact is None else float(Decimal(exact))
 
 
 def _pointer(session_id: str, number: int | None) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from server.providers import ModelUsage
 from server.providers.scripted.demonstration import next_step
 from server.providers.scripted.script import Place, ScriptError, Step, fill, place
-from server.providers.scripted.usage import PromptCache, canonical, count_tokens
+from server.providers.scripted.usage import BYTES_PER_TOKEN, PromptCache, canonical, count_tokens
 from server.providers.scripted.validation import refusal, sign
 
 Event = dict[str, Any]
@@ -130,12 +130,13 @@ class ScriptedModel:
         if failure is not None and after is None:
             return failure
         content, raw_inputs = _content(step, messages, offered, seed)
+        content, cut_short = _held_to(content, body["max_tokens"])
         calls = any(block["type"] == "tool_use" for block in content)
         return Answer(
             id=f"msg_{_name(seed, 'message')}",
             model=body["model"],
             content=content,
-            stop_reason=step.get("stop") or ("tool_use" if calls else "end_turn"),
+            stop_reason="max_tokens" if cut_short else step.get("stop") or ("tool_use" if calls else "end_turn"),
             usage=self._cache.account(body, sum(count_tokens(block) for block in content) or 1),
             raw_inputs=raw_inputs,
             wait=float(step.get("wait", 0)),
@@ -202,6 +203,22 @@ def _content(
         name = f"toolu_{_name(seed, str(n))}"
         content.append({"type": "tool_use", "id": name, "name": call["tool"], "input": call.get("input", {})})
     return content, raw_inputs
+
+
+def _held_to(content: list[dict[str, Any]], most: int) -> tuple[list[dict[str, Any]], bool]:
+    """The blocks as an answer of at most so many tokens has them, and whether some are missing.
+
+    The block that goes beyond is cut where it is text, and left out where it is not; what follows is left out.
+    """
+    room = most
+    for index, block in enumerate(content):
+        tokens = count_tokens(block)
+        if tokens > room:
+            keep = len(block.get("text", "")) - (tokens - room + 1) * BYTES_PER_TOKEN
+            said = block["text"][: max(0, keep)] if block["type"] == "text" else ""
+            return [*content[:index], *([{**block, "text": said}] if said.strip() else [])], True
+        room -= tokens
+    return content, False
 
 
 def _stop_details(answer: Answer) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from pydantic import BeforeValidator, Field
 
@@ -14,6 +15,8 @@ from server.doors.mcp.tools.parameters import RequestKey, SessionId, WaitSeconds
 from server.doors.mcp.tools.tool import tool
 from server.doors.mcp.turns import Handle, Kind
 from server.doors.mcp.waiting import wait, whole
+from server.doors.mcp.words import next_words
+from server.errors import AtBudget
 
 if TYPE_CHECKING:
     from server.sessions.service import SessionView
@@ -51,12 +54,22 @@ class MessageTools:
         message: Annotated[str, Field(description="What the agent should do or know next", min_length=1)],
         wait_seconds: WaitSeconds = 45,
         request_key: RequestKey = None,
+        budget: Annotated[
+            float | dict[str, Any] | None,
+            Field(
+                description="Raise the session's bounds: US dollars in all, or those of {usd, tokens, turns, seconds}"
+                " that are to change; null in it takes one away. Dollars only where it was created with some."
+            ),
+        ] = None,
     ) -> results.SessionResult:
         """Give an agent its next message. An idle one starts a turn with it; a working one gets it before its next
         step, so you can steer it. The answer holds the reply if the turn ends within wait_seconds; else it says
         `running`: call wait(session_ids=[...]) later, and do other work meanwhile."""
         service = await self._door.service()
-        view = await whole(service.send_message(session_id, message, request_key))
+        try:
+            view = await whole(service.send_message(session_id, message, request_key, bounds(budget)))
+        except AtBudget:
+            raise ToolError(f"Not sent. {next_words(await service.view(session_id))}") from None
         (view,) = await rest(self._door, ctx, [view], "send_message", "all", wait_seconds)
         return await answers.session(service, view, self._door.budget)
 
@@ -77,6 +90,11 @@ class MessageTools:
         views = [await service.view(session_id) for session_id in ids]
         views = await rest(self._door, ctx, views, mode, mode, wait_seconds)
         return await answers.sessions(service, views, self._door.budget)
+
+
+def bounds(budget: float | dict[str, Any] | None) -> dict[str, Any] | None:
+    """A budget as the use-cases take it: a plain number is one of US dollars."""
+    return {"usd": budget} if isinstance(budget, int | float) else budget
 
 
 async def rest(

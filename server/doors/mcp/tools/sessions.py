@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from server.doors.mcp import answers, results
 from server.doors.mcp.door import Door
-from server.doors.mcp.tools.messages import rest
+from server.doors.mcp.tools.messages import bounds, rest
 from server.doors.mcp.tools.parameters import RequestKey, SessionId, WaitSeconds
 from server.doors.mcp.tools.tool import tool
 from server.doors.mcp.waiting import whole
@@ -83,6 +83,14 @@ class SessionTools:
                 description="Text files to place in the workspace first: [{path, content}, ...] or {path: content, ...}"
             ),
         ] = None,
+        budget: Annotated[
+            float | dict[str, Any] | None,
+            Field(
+                description="What it may use up in all: a number of US dollars, or {usd, tokens, turns, seconds}, any"
+                " of them. It is checked before each step; there the work stands still until send_message(budget=...)"
+                " raises it. Default: no bound."
+            ),
+        ] = None,
         title: Annotated[
             str | None, Field(max_length=200, description="A name for people to tell sessions apart")
         ] = None,
@@ -96,7 +104,7 @@ class SessionTools:
         from server.sessions.service import NewSession  # here, because `tools/list` should not wait for it
 
         service = await self._door.service()
-        asked = NewSession(task, agent, environment, _contents(files), title, request_key)
+        asked = NewSession(task, agent, environment, _contents(files), title, request_key, bounds(budget))
         view = await whole(service.create_session(asked))
         (view,) = await rest(self._door, ctx, [view], "create_session", "all", wait_seconds)
         return await answers.session(service, view, self._door.budget)

@@ -22,12 +22,6 @@ from server.errors import SkiffError
 
 logger = logging.getLogger(__name__)
 
-LATER: dict[str, str] = {
-    "budget": "budgets are not enforced by this version of Skiff, so none is accepted; leave it out and bound the work"
-    " in the task's words"
-}
-"""Arguments that a later version brings, refused by name until then."""
-
 Effect = Literal["reads", "works", "writes", "stops", "deletes"]
 _EFFECTS: dict[Effect, ToolAnnotations] = {
     "reads": ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False),
@@ -70,8 +64,6 @@ class SkiffTool(Tool):
         for name in arguments:
             if name in known:
                 continue
-            if name in LATER:
-                raise ToolError(f"{self.name}: `{name}` is not supported: {LATER[name]}.")
             raise ToolError(f"{self.name}: there is no argument `{name}`. It takes {', '.join(known)}.")
 
 

@@ -51,7 +51,10 @@ class TranscriptTools:
             Field(ge=0, description="Read one long event: the first after `after`, from this character of its text on"),
         ] = None,
         everything: Annotated[
-            bool, Field(description="Also bookkeeping: model requests, usage, threads; usually not worth reading")
+            bool,
+            Field(
+                description="Also bookkeeping: model requests and what each cost, usage, threads; rarely worth reading"
+            ),
         ] = False,
     ) -> Transcript:
         """What happened in a session, oldest first: messages, tool calls and their results, errors. For the result
@@ -63,7 +66,8 @@ class TranscriptTools:
         budget = self._door.budget - FRAME
         if offset is not None:
             return portion(session_id, after, await service.transcript(session_id, after, 2), offset, budget)
-        listed = await service.transcript(session_id, after, limit + 1, () if everything else TALK)
+        types = () if everything else TALK
+        listed = await service.transcript(session_id, after, limit + 1, types, costs=everything)
         return page(session_id, after, listed, limit, budget)
 
 
