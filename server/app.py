@@ -35,6 +35,7 @@ from server.providers import ModelProvider
 from server.providers.anthropic import AnthropicProvider
 from server.providers.pricing import Prices, list_prices
 from server.providers.scripted.provider import ScriptedProvider
+from server.room import Free, Room, free_bytes
 from server.sessions.budget import Caps
 from server.sessions.decide import Limits
 from server.sessions.log import Log
@@ -75,7 +76,9 @@ class App:
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, lead: bool = True, pace: Pace = REAL_TIME) -> AsyncIterator[App]:
+async def running(
+    settings: Settings, *, lead: bool = True, pace: Pace = REAL_TIME, free: Free = free_bytes
+) -> AsyncIterator[App]:
     """Everything that a door needs, for as long as the block lasts. Raises StoreError for an unusable data folder.
 
     Without `lead` this process never becomes the engine: enough to look at sessions.
@@ -91,17 +94,18 @@ async def running(settings: Settings, *, lead: bool = True, pace: Pace = REAL_TI
         secret = await store.meta("secret", secrets.token_hex(32))
         log = Log(store)
         models = Models(settings)
-        opener = _engine_opener(settings, installation, store, log, models, database, pace)
+        room = Room(settings.data_dir, settings.min_free_mb * 10**6, free)
+        opener = _engine_opener(settings, installation, store, log, models, database, room, pace)
         role = Role(settings.data_dir, store, log, opener if lead else None)
         catalog = Catalog(CatalogStore(database), _offer(settings, models))
-        files = _files(settings, store, database, role)
+        files = _files(settings, store, database, role, room)
         defaults = Defaults(settings.max_tokens, models.has_web_tools, partial(_is_priced, settings))
-        service = Service(store, log, role, catalog, files, defaults)
+        service = Service(store, log, role, catalog, files, defaults, room)
         keys = Keys(KeyStore(database))
         task = asyncio.create_task(_hold(role), name="role")
         try:
             uses = UseCases(service, catalog, files, settings.stall_seconds)
-            watch = Watch(store, role)
+            watch = Watch(store, role, room)
             yield App(settings, service, uses, keys, AnswerStore(database), watch, role, secret.encode())
         finally:
             await keys.close()
@@ -169,9 +173,9 @@ class Models:
             await provider.close()
 
 
-def _files(settings: Settings, store: Store, database: SqliteDatabase, role: Role) -> Files:
+def _files(settings: Settings, store: Store, database: SqliteDatabase, role: Role, room: Room) -> Files:
     rules = FileRules(settings.max_file_mb * 10**6, settings.max_inputs_mb * 10**6, settings.git_hosts)
-    return Files(store, FileTable(database), ResourceTable(database), _blobs(settings), role, rules)
+    return Files(store, FileTable(database), ResourceTable(database), _blobs(settings), role, rules, room)
 
 
 def _offer(settings: Settings, models: Models) -> Offer:
@@ -213,7 +217,14 @@ def _caps(settings: Settings) -> Caps:
 
 
 def _engine_opener(
-    settings: Settings, installation: str, store: Store, log: Log, models: Models, database: SqliteDatabase, pace: Pace
+    settings: Settings,
+    installation: str,
+    store: Store,
+    log: Log,
+    models: Models,
+    database: SqliteDatabase,
+    room: Room,
+    pace: Pace,
 ) -> OpenEngine:
     @asynccontextmanager
     async def open_engine(deposed: Callable[[], None]) -> AsyncIterator[Engine]:
@@ -223,11 +234,11 @@ def _engine_opener(
         async with _beside(_warm_up(models), "warm up"), await choose(settings, installation) as backend:
             await sweep(FileTable(database), _blobs(settings))
             sandboxes = Sandboxes(store, backend, rules, _mounting(settings, store, log, database))
-            means = Means(log, models.provider, sandboxes, prices_of(settings), limits, spending, pace)
+            means = Means(log, models.provider, sandboxes, prices_of(settings), limits, spending, room, pace)
             async with Supervisor(store, means, settings.max_sessions_at_work, deposed) as supervisor:
                 files = (FileTable(database), _blobs(settings))
                 upkeep = Upkeep(store, log, files, supervisor.forget, settings.retention_days)
-                async with _beside(upkeep.run(), "upkeep"):
+                async with _beside(upkeep.run(), "upkeep"), _beside(room.watch(), "room"):
                     yield Engine(supervisor, Workspaces(store, sandboxes), backend.name, sandboxes.collect)
 
     return open_engine

@@ -18,6 +18,7 @@
     │   ├── ModelContextTooLong   more than the model can take in: not retried as it stands
     │   ├── ModelRefusedRequest   400, 401, 403, 404, billing: not retried
     │   └── DayCapReached         the operator's cap for the day: the model was not asked
+    ├── NoRoom (507)              the disk is nearly full: nothing new is begun
     ├── StaleWriter               another process owns the engine now; this one must stop writing
     └── StoreError                the database cannot be used; says what to do
 
@@ -95,6 +96,12 @@ class BodyTimeout(SkiffError):
 class TooLarge(SkiffError):
     wire_type = "request_too_large"
     status = 413
+
+
+class NoRoom(SkiffError):
+    """The disk of the data folder is nearly full. Whoever asks again soon gets the same answer."""
+
+    status = 507
 
 
 class StaleWriter(SkiffError):

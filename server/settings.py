@@ -128,6 +128,12 @@ class Settings(BaseSettings):
     git_seconds: float = Field(300.0, ge=1, description="Seconds for fetching one repository.")
     git_mb: int = Field(1_000, ge=1, description="The largest repository that is fetched, in MB with its history.")
 
+    min_free_mb: int = Field(
+        256,
+        ge=0,
+        description="MB that must be free where the data folder is: below, new sessions, messages and files are"
+        " refused, and turns end; 0 = never.",
+    )
     retention_days: int = Field(
         0, ge=0, description="Sessions in which nothing has happened for so many days are deleted; 0 keeps all of them."
     )

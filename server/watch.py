@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from server.engine.role import Role
 from server.errors import StoreError
+from server.room import Room
 from server.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -23,9 +24,10 @@ ANSWER_SECONDS = 5.0
 class Watch:
     """A look at one process."""
 
-    def __init__(self, store: Store, role: Role) -> None:
+    def __init__(self, store: Store, role: Role, room: Room) -> None:
         self._store = store
         self._role = role
+        self._room = room
 
     async def trouble(self) -> str:
         """Why this process cannot do its work now; "" when it can. Anybody may ask, so what names paths is logged."""
@@ -40,10 +42,16 @@ class Watch:
             return "No process drives the sessions."
         return ""
 
+    def shortage(self) -> str:
+        """What is short, so that only part of the work is done; "" when nothing is. It names no paths."""
+        return self._room.trouble
+
     async def figures(self) -> Mapping[str, float]:
         """Numbers of this moment, by name."""
         return {
             "sessions_at_work": len(await self._store.at_work()),
             "sandboxes": len(await self._store.sandboxes()),
+            "disk_free_bytes": self._room.free,
+            "disk_nearly_full": float(bool(self._room.trouble)),
             "engine": float(self._role.engine is not None),
         }

@@ -53,6 +53,12 @@ KEEPING = (
         "server/test_store.py::test_a_deleted_session_takes_everything_along",
     ),
     _r(
+        "kept-room",
+        "A disk that fills up is noticed before it hurts: nothing new is begun, turns end, both doors say what to do.",
+        _KEPT,
+        "scenarios/test_room.py::test_",
+    ),
+    _r(
         "kept-backup",
         "`skiff backup` copies a folder that is in use: all that was acknowledged, and a server goes on from the copy.",
         _KEPT,
@@ -1032,6 +1038,20 @@ FAULTS = (
         "scenarios/test_model_dies.py::test_",
         "providers/test_anthropic.py::test_a_stream_that_breaks_the_protocol_passes_as_a_breakdown",
         "providers/test_anthropic.py::test_an_answer_whose_connection_breaks_after_its_last_word_is_whole",
+    ),
+    _r(
+        "faults-containers",
+        "Containers that others kill, pause or remove, volumes too, give a clear result; the session goes on.",
+        _FAULTS,
+        "scenarios/test_sandbox_faults.py::test_",
+        "scenarios/test_interrupts.py::test_a_container_killed_in_mid_call_is_told_to_the_model_and_the_session_goes_on",
+        "scenarios/test_interrupts.py::test_a_container_removed_between_turns_is_made_again_around_its_files",
+    ),
+    _r(
+        "faults-engine",
+        "An engine that is restarted, killed or away: a command outlives it with live-restore, files always do.",
+        _FAULTS,
+        "scenarios/test_engine_faults.py::test_",
     ),
 )
 

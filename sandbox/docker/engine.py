@@ -61,7 +61,13 @@ class Engine:
         leaves at once, the request itself runs on to its end: a caller that made something must clean up by name.
         """
         client = await self.connected()
-        return await asyncio.to_thread(_attempt, action, work, client)
+
+        def reach_and_work(client: Any) -> T:
+            if self.endpoint.socket:  # 50 microseconds there; over a network the request's own attempt must do
+                _reach(self.endpoint)
+            return work(client)
+
+        return await asyncio.to_thread(_attempt, action, reach_and_work, client)
 
     async def finish(self, action: str, work: Callable[[Any], T]) -> T:
         """As `call`, but a cancelled caller leaves only when the request is over: what it made can then be found and

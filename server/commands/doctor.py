@@ -57,6 +57,11 @@ async def _data(settings: Settings) -> str:
 
 async def _disk(settings: Settings) -> str:
     free = shutil.disk_usage(settings.data_dir).free
+    if free < settings.min_free_mb * 10**6:
+        raise Advice(
+            f"only {free // 10**6} MB are free at {settings.data_dir}: nothing new is begun below"
+            f" {settings.min_free_mb} (setting min_free_mb); free some space"
+        )
     if free < ROOM:
         raise Advice(f"only {free >> 20} MiB are free at {settings.data_dir}; free some space")
     return f"{free >> 30} GiB free"

@@ -48,7 +48,9 @@ async def _serve(settings: Settings) -> None:
         async def secret() -> bytes:
             return app.secret
 
-        behind = Behind(app.uses, app.answers, app.keys.holder, app.watch.trouble, app.watch.figures)
+        behind = Behind(
+            app.uses, app.answers, app.keys.holder, app.watch.trouble, app.watch.shortage, app.watch.figures
+        )
         await run_http(build(service, secret), settings, token, ready, behind)
 
 

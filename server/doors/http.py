@@ -74,6 +74,8 @@ class Behind:
     """Whose a key is that was made with `skiff keys`."""
     trouble: Callable[[], Awaitable[str]]
     """Why the process cannot work now; "" when it can."""
+    shortage: Callable[[], str]
+    """Why it does only part of its work now; "" when it does all."""
     figures: Callable[[], Awaitable[Mapping[str, float]]]
     """The gauges of `/metrics`, by name."""
 
@@ -295,7 +297,9 @@ class _Watching:
         seen(request.scope).route = READY
         trouble = await self._behind.trouble()
         if not trouble:
-            return JSONResponse({"status": "ok"})
+            # Not 503: what still works, such as deleting, must go on reaching this process.
+            shortage = self._behind.shortage()
+            return JSONResponse({"status": "limited", "reason": shortage} if shortage else {"status": "ok"})
         return JSONResponse({"status": "unavailable", "reason": trouble}, 503)
 
     async def metrics(self, request: Request) -> Response:

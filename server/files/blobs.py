@@ -27,13 +27,18 @@ ORPHAN_SECONDS = 3600.0
 _TEMPORARY = ".part"
 
 
+def _always() -> None:
+    """Nothing speaks against it."""
+
+
 class Incoming:
     """Bytes on their way in. Made by `Blobs.receiving`."""
 
-    def __init__(self, file: BinaryIO, path: Path, most: int) -> None:
+    def __init__(self, file: BinaryIO, path: Path, most: int, check: Callable[[], None]) -> None:
         self._file = file
         self._path = path
         self._most = most
+        self._check = check
         self._waiting = bytearray()
         self.size = 0
 
@@ -52,6 +57,7 @@ class Incoming:
         return await _elsewhere(self._rename)
 
     async def _flush(self) -> None:
+        self._check()
         data, self._waiting = bytes(self._waiting), bytearray()
         await _elsewhere(lambda: self._file.write(data))
 
@@ -75,12 +81,16 @@ class Blobs:
         self._folder = folder
 
     @asynccontextmanager
-    async def receiving(self, most: int) -> AsyncIterator[Incoming]:
-        """A place for up to `most` bytes; what was not kept is gone at the end of the block. Raises StoreError."""
+    async def receiving(self, most: int, check: Callable[[], None] = _always) -> AsyncIterator[Incoming]:
+        """A place for up to `most` bytes; what was not kept is gone at the end of the block. Raises StoreError.
+
+        `check` is called before anything is written, and raises when there should not be.
+        """
+        check()
         path = self._folder / f"{secrets.token_hex(16)}{_TEMPORARY}"
         file = await _elsewhere(lambda: self._open(path))
         try:
-            yield Incoming(file, path, most)
+            yield Incoming(file, path, most, check)
         finally:
             path.unlink(missing_ok=True)
             file.close()

@@ -19,6 +19,7 @@ from server.files import wire
 from server.files.blobs import Blobs, Incoming
 from server.files.collecting import collect
 from server.ids import new_id, now
+from server.room import Room
 from server.sessions import resources
 from server.sessions.inputs import Uploaded
 from server.sessions.resources import AskedFile
@@ -101,6 +102,7 @@ class Files:
         blobs: Blobs,
         engine: FilesLink,
         rules: FileRules,
+        room: Room,
     ) -> None:
         self._store = store
         self._table = table
@@ -108,6 +110,7 @@ class Files:
         self._blobs = blobs
         self._engine = engine
         self._rules = rules
+        self._room = room
 
     @property
     def max_bytes(self) -> int:
@@ -119,9 +122,9 @@ class Files:
     def receiving(self) -> AbstractAsyncContextManager[Incoming]:
         """A place for the bytes of an upload; what is not given to `keep` within the block is gone after it.
 
-        Writing to it raises TooLarge over the bound.
+        Writing to it raises TooLarge over the bound, and NoRoom once the disk is nearly full.
         """
-        return self._blobs.receiving(self._rules.max_bytes)
+        return self._blobs.receiving(self._rules.max_bytes, self._room.check)
 
     async def keep(
         self, incoming: Incoming, filename: str, mime_type: str, expires_in_seconds: int | None

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from server import events
-from server.errors import DayCapReached, ModelError
+from server.errors import DayCapReached, ModelError, ModelRefusedRequest
 from server.events import NewEvent
 from server.ids import new_id, now
 from server.providers import BlockStarted, Chunk, ModelRequest, ModelResponse, ModelUsage, TextDelta, UsageSoFar
@@ -84,6 +84,8 @@ class Asking:
 
     async def _outcome(self, start_id: str, max_tokens: int) -> list[NewEvent]:
         try:
+            if words := self._means.room.trouble:
+                raise ModelRefusedRequest(f"The model was not asked. {words}")
             return await self._answer(start_id, max_tokens)
         except ModelError as error:
             return self._failure(start_id, error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -35,10 +36,30 @@ UNKNOWABLE = (
 )
 GRACE = 10.0
 """Seconds that running calls get to stop after an interrupt before they are closed without a result."""
-
+ATTACHMENTS = 10
+"""Connections that may break under the calls of one answer: a long command on a distant engine sees a few."""
+REACH_SECONDS, REACH_PAUSE = 30.0, 0.5
+"""How long a sandbox in which calls run may be out of reach, and the pause between two looks: an engine is back from
+its own restart within five seconds."""
 
 Prepared = tuple[Operation, bytes]
 """An operation of the runner's, and its payload."""
+
+
+class _Patience:
+    """How often, and for how long, calls wait for their sandbox to be heard again."""
+
+    def __init__(self) -> None:
+        self._breaks = 0
+        self._until = time.monotonic() + REACH_SECONDS
+
+    def ends(self, error: SandboxError, sent: bool) -> bool:
+        """Whether this trouble is the last. Calls that were never sent need no patience: one more try for a sandbox
+        that died meanwhile, and none while there is none to be had."""
+        if isinstance(error, SandboxGone):
+            self._breaks, self._until = self._breaks + 1, time.monotonic() + REACH_SECONDS
+            return self._breaks >= (ATTACHMENTS if sent else 2)
+        return not sent or time.monotonic() > self._until
 
 
 class Hands:
@@ -66,7 +87,7 @@ class Hands:
             except BadArguments as refusal:
                 await self._append_result(call, [events.text(str(refusal))], is_error=True)
         if ready:
-            await self._run_in_sandbox([call for call in calls if call.id in ready], ready)
+            await self._run_in_sandbox(ready)
 
     async def cancel(self) -> None:
         """Stop what runs; the results still come, and are appended."""
@@ -93,18 +114,27 @@ class Hands:
     def _use(self) -> AbstractAsyncContextManager[Sandbox]:
         return self._means.sandboxes.use(self._record.session_id, self._spec)
 
-    async def _run_in_sandbox(self, calls: Sequence[OpenCall], ready: Mapping[str, Prepared]) -> None:
-        ids = ready.keys()
-        try:
-            async with self._use() as sandbox:
-                await self._dispatch(calls, sandbox)
-                sent = [call for call in self._record.state.calls if call.id in ids]
-                await _side_by_side([self._run_call(call, sandbox, ready[call.id]) for call in sent])
-        except SandboxGone as gone:
-            logger.warning("%s: %s", self._record.session_id, gone)
-            await self._close(ids, UNKNOWABLE)
-        except SandboxError as error:
-            await self._close(ids, f"No sandbox could be used: {error}")
+    async def _run_in_sandbox(self, ready: Mapping[str, Prepared]) -> None:
+        """Until each has a result. A sandbox that cannot be heard any more is attached to again: where it is still the
+        same life, calls that were sent go on in it, or their kept results come."""
+        patience = _Patience()
+        while calls := [call for call in self._record.state.calls if call.id in ready]:
+            try:
+                await self._run_on(calls, ready)
+            except SandboxError as error:
+                logger.warning("%s: %s", self._record.session_id, error)
+                sent = any(call.incarnation for call in self._record.state.calls if call.id in ready)
+                if patience.ends(error, sent):
+                    words = f"{UNKNOWABLE} ({error})" if sent else f"No sandbox could be used: {error}"
+                    await self._close(ready.keys(), words)
+                elif not isinstance(error, SandboxGone):
+                    await asyncio.sleep(REACH_PAUSE)
+
+    async def _run_on(self, calls: Sequence[OpenCall], ready: Mapping[str, Prepared]) -> None:
+        async with self._use() as sandbox:
+            await self._dispatch(calls, sandbox)
+            sent = [call for call in self._record.state.calls if call.id in ready]
+            await _side_by_side([self._run_call(call, sandbox, ready[call.id]) for call in sent])
 
     async def _dispatch(self, calls: Sequence[OpenCall], sandbox: Sandbox) -> None:
         """Log which life of the sandbox the calls go to, before they go."""

@@ -20,6 +20,7 @@ from server.errors import Conflict, InvalidRequest, NotFound, Refused, TryAgain
 from server.events import NewEvent
 from server.files.service import Files, Given
 from server.ids import new_id, now
+from server.room import Room
 from server.sessions import bounding, inputs, requests
 from server.sessions.inputs import Uploaded
 from server.sessions.log import Log
@@ -86,9 +87,17 @@ class Lifecycle(Looking):
     """The use-cases that make, change and end sessions."""
 
     def __init__(
-        self, store: Store, log: Log, engine: EngineLink, catalog: Catalog, files: Files, defaults: Defaults
+        self,
+        store: Store,
+        log: Log,
+        engine: EngineLink,
+        catalog: Catalog,
+        files: Files,
+        defaults: Defaults,
+        room: Room,
     ) -> None:
         super().__init__(store, log)
+        self._room = room
         self._engine = engine
         self._catalog = catalog
         self._files = files
@@ -161,6 +170,8 @@ class Lifecycle(Looking):
         files: Mapping[str, bytes] | None = None,
         given: Given | None = None,
     ) -> SessionView:
+        if key is None or await self._store.created_under(key) is None:
+            self._room.check()
         row = replace(row, attention=bool(first))
         also = None if given is None else given.insert
         first = [*bounding.given(row, bounds, self._defaults.priced), *first]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from server.providers import ModelProvider
 from server.providers.pricing import Prices
+from server.room import Room
 from server.sessions.budget import Tariff
 from server.sessions.decide import Limits
 from server.sessions.log import Log
@@ -41,6 +42,7 @@ class Means:
     prices: Prices
     limits: Limits
     spending: Spending
+    room: Room
     pace: Pace = REAL_TIME
 
     def tariff(self, spec: Spec) -> Tariff:

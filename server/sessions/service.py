@@ -60,7 +60,7 @@ class Service(Lifecycle):
         `processed_at` yet. The same `key` sends them once.
 
         Raises NotFound, InvalidRequest, NotSupported, Refused when the session's state forbids one of them, Conflict
-        when it is archived.
+        when it is archived, NoRoom for everything but interrupts when the disk is nearly full.
         """
         taken = await self._append(session_id, asked, key, {})
         return [event.public for event in taken if event.public is not None]
@@ -84,6 +84,8 @@ class Service(Lifecycle):
                 raise
             if view.state.held and all(event.type == "user.interrupt" for event in new):
                 return new  # there is nothing to stop: the wire takes it, does nothing, and lists it nowhere
+            if any(event.type != "user.interrupt" for event in new):
+                self._room.check()
             with suppress(HeadMoved):
                 stored = await self._log.append_input(session_id, [*raised, *new], key, if_head=view.state.seq)
                 await self._engine.wake(session_id)
@@ -132,4 +134,5 @@ class Service(Lifecycle):
         view = await self.view(session_id)
         if view.closed:
             raise closed(session_id)
+        self._room.check()
         await self._engine.write_workspace(view.row, path, content)

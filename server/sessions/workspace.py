@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.errors import SandboxError
+from sandbox.errors import SandboxError, SandboxGone
 from sandbox.wire import OUTPUTS, Call, Fetch, List_, Operation, Outputs, Put, Remove, Result
 from server.errors import Conflict, InvalidRequest, NotFound
 from server.ids import new_id, now
@@ -136,13 +136,20 @@ class Workspaces:
         return await asyncio.shield(asyncio.ensure_future(self._whole(row, Call(new_id("work"), operation, body=body))))
 
     async def _whole(self, row: SessionRow, call: Call) -> Result:
+        """All of these can be done twice: one that meets a sandbox which was lost or frozen is done in the next."""
         try:
-            async with self._sandboxes.use(row.id, thaw(row.spec)) as sandbox:
-                result = await sandbox.call(call)
-                await sandbox.settle([call.op_id])
-                return result
+            try:
+                return await self._once(row, call)
+            except SandboxGone:
+                return await self._once(row, call)
         except SandboxError as error:
             raise Conflict(f"The workspace cannot be reached: {error}") from error
+
+    async def _once(self, row: SessionRow, call: Call) -> Result:
+        async with self._sandboxes.use(row.id, thaw(row.spec)) as sandbox:
+            result = await sandbox.call(call)
+            await sandbox.settle([call.op_id])
+            return result
 
 
 def clean(path: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from server.errors import BodyTimeout, Conflict, SkiffError, TryAgain
+from server.errors import BodyTimeout, Conflict, NoRoom, SkiffError, TryAgain
 
 REQUEST_ID = "request-id"
 SHOULD_RETRY = "x-should-retry"
@@ -32,7 +32,7 @@ class MethodNotAllowed(SkiffError):
 
 def refusal(error: SkiffError, request_id: str) -> JSONResponse:
     """The answer to a request that failed with this error; of one that is nobody's fault but ours, the bare fact."""
-    shown = str(error) if error.status < 500 else UNEXPECTED
+    shown = str(error) if error.status < 500 or isinstance(error, NoRoom) else UNEXPECTED
     return JSONResponse(body(error.wire_type, shown, request_id, error.code), error.status, headers=_headers(error))
 
 
@@ -56,6 +56,6 @@ def _headers(error: SkiffError) -> Mapping[str, str]:
         return {SHOULD_RETRY: "true"}
     if isinstance(error, BodyTimeout):  # what may still come of the body is not the next request
         return {"connection": "close"}
-    if isinstance(error, Conflict):  # the SDK asks again after 409, which cannot help here
+    if isinstance(error, Conflict | NoRoom):  # the SDK asks again after 409 and 5xx, which cannot help here
         return {SHOULD_RETRY: "false"}
     return {}
