@@ -585,6 +585,20 @@ HANDS = (
         "scenarios/test_bounds.py::test_an_idle_sandbox_is_stopped_and_the_next_message_starts_it_with_its_files",
     ),
     _r(
+        "put-away",
+        "A long-idle sandbox is packed into an archive and removed; the next message or look brings it back with all"
+        " its files, and the agent is told once.",
+        f"issue 4, housekeeping; {_AWKWARD}, idle",
+        "scenarios/test_put_away.py::test_a_long_idle_sandbox_is_put_away_and_the_next_message_brings_it_back",
+        "scenarios/test_put_away.py::test_reading_a_sandbox_that_was_put_away_brings_it_back_and_the_agent_is_told_later",
+        "scenarios/test_put_away.py::test_deleting_a_session_whose_sandbox_was_put_away_removes_the_archive",
+        "scenarios/test_put_away.py::test_files_that_are_more_than_the_disk_may_hold_stay_in_a_stopped_sandbox",
+        "scenarios/test_put_away.py::test_a_message_that_comes_while_files_are_packed_is_answered",
+        "scenarios/test_put_away.py::test_an_archive_that_cannot_be_unpacked_is_kept_and_one_that_is_gone_is_said",
+        "scenarios/test_put_away.py::test_what_a_closed_server_left_running_is_stopped_and_put_away_by_the_next",
+        "wire/test_resources.py::test_files_are_brought_again_with_a_sandbox_that_was_put_away",
+    ),
+    _r(
         "packing",
         "All that a session's sandbox holds goes out as one archive and comes back as it was, on every backend.",
         f"issue 4, housekeeping; {_AWKWARD}, sandbox verbs",

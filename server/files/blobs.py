@@ -125,6 +125,10 @@ class Blobs:
             os.fsync(target.fileno())
         return True
 
+    async def has(self, name: str) -> bool:
+        """Whether there is such a blob."""
+        return await _elsewhere((self._folder / name).exists)
+
     async def remove(self, names: Collection[str]) -> None:
         """Delete blobs; those that are not there are as good as deleted. Raises StoreError."""
         await _elsewhere(lambda: self._remove(names))
@@ -133,15 +137,14 @@ class Blobs:
         for name in names:
             (self._folder / name).unlink(missing_ok=True)
 
-    async def sweep(self, known: Collection[str]) -> int:
-        """Delete what a crash left: bytes that are not `known` and have not changed for ORPHAN_SECONDS; how many."""
-        return await _elsewhere(lambda: self._sweep(known))
+    async def sweep(self, known: Collection[str], old: float = ORPHAN_SECONDS) -> int:
+        """Delete what a crash left: bytes that are not `known` and have not changed for so many seconds; how many."""
+        return await _elsewhere(lambda: self._sweep(known, time.time() - old))
 
-    def _sweep(self, known: Collection[str]) -> int:
-        old = time.time() - ORPHAN_SECONDS
+    def _sweep(self, known: Collection[str], old: float) -> int:
         if not self._folder.is_dir():
             return 0
-        left = [path for path in self._folder.iterdir() if path.name not in known and path.stat().st_mtime < old]
+        left = [path for path in self._folder.iterdir() if path.name not in known and path.stat().st_mtime <= old]
         for path in left:
             path.unlink(missing_ok=True)
         return len(left)

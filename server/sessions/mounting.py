@@ -55,15 +55,15 @@ class Mounting:
         self._repositories = repositories
         self._log = log
 
-    async def bring(self, session_id: str, sandbox: Sandbox, *, fresh: bool = False) -> None:
-        """Let the sandbox show what the session has; `fresh`: it is a new one, in which nothing is yet.
+    async def begin_again(self, session_id: str, *, files_alone: bool = False) -> None:
+        """The sandbox is a new one, in which nothing is yet: everything is to be brought. `files_alone`: repositories
+        came back with the workspace."""
+        if any(row.state != WAITING for row in await self._table.everything(session_id)):
+            await self._table.start_again(session_id, files_alone=files_alone)
 
-        Raises SandboxGone when the sandbox dies meanwhile.
-        """
+    async def bring(self, session_id: str, sandbox: Sandbox) -> None:
+        """Let the sandbox show what the session has. Raises SandboxGone when the sandbox dies meanwhile."""
         rows = await self._table.everything(session_id)
-        if fresh and any(row.state != WAITING for row in rows):
-            await self._table.start_again(session_id)
-            rows = await self._table.everything(session_id)
         # Removals first: their places may be wanted.
         left = sorted((row for row in rows if row.state != PLACED), key=lambda row: row.state != REMOVING)
         troubles = [trouble for row in left if (trouble := await self._bring(row, sandbox))]

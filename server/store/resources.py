@@ -152,13 +152,14 @@ class ResourceTable:
             )
         )
 
-    async def start_again(self, session_id: str) -> None:
-        """The sandbox is a new and empty one: everything waits for it, and nothing need be removed from it."""
+    async def start_again(self, session_id: str, *, files_alone: bool = False) -> None:
+        """The sandbox is a new and empty one: everything waits for it (or every file), and nothing need be removed."""
+        only = " AND file_id IS NOT NULL" if files_alone else ""
 
         def work(cursor: Cursor) -> None:
             key = {"id": session_id}
             cursor.execute("DELETE FROM resources WHERE session_id = :id AND state = 'removing'", key)
-            cursor.execute("UPDATE resources SET state = 'waiting' WHERE session_id = :id", key)
+            cursor.execute(f"UPDATE resources SET state = 'waiting' WHERE session_id = :id{only}", key)
 
         await self._database.write(work)
 
