@@ -68,6 +68,7 @@ PURE = (
     "server.sessions.bounding",
     "server.sessions.budget",
     "server.sessions.decide",
+    "server.sessions.ending",
     "server.sessions.history",
     "server.sessions.outputs",
     "server.sessions.resources",
