@@ -20,6 +20,7 @@ from typing import Any
 
 from server import garbage
 from server.backends import choose
+from server.backup import ARCHIVES, FILES
 from server.catalog.environments import Bounds
 from server.catalog.service import Catalog, Offer
 from server.engine.role import Engine, OpenEngine, Role
@@ -36,15 +37,17 @@ from server.providers.anthropic import AnthropicProvider
 from server.providers.pricing import Prices, list_prices
 from server.providers.scripted.provider import ScriptedProvider
 from server.room import Free, Room, free_bytes
+from server.sessions.archives import Archives
 from server.sessions.budget import Caps
 from server.sessions.decide import Limits
 from server.sessions.log import Log
 from server.sessions.means import REAL_TIME, Means, Pace
 from server.sessions.mounting import Mounting
-from server.sessions.sandboxes import IdleRules, Sandboxes
+from server.sessions.sandboxes import Sandboxes
 from server.sessions.service import Defaults, Service
 from server.sessions.spending import Spending
 from server.sessions.supervisor import Supervisor
+from server.sessions.tending import IdleRules
 from server.sessions.workspace import Workspaces
 from server.settings import DEFAULT_MODEL, SCRIPTED, Settings
 from server.store.answers import AnswerStore
@@ -194,7 +197,7 @@ def _offer(settings: Settings, models: Models) -> Offer:
 
 
 def _blobs(settings: Settings) -> Blobs:
-    return Blobs(settings.data_dir / "files")
+    return Blobs(settings.data_dir / FILES)
 
 
 def _mounting(settings: Settings, store: Store, log: Log, database: SqliteDatabase) -> Mounting:
@@ -228,12 +231,13 @@ def _engine_opener(
 ) -> OpenEngine:
     @asynccontextmanager
     async def open_engine(deposed: Callable[[], None]) -> AsyncIterator[Engine]:
-        rules = IdleRules(settings.stop_after, settings.max_sandboxes)
+        rules = IdleRules(settings.stop_after, settings.checkpoint_after, settings.max_sandboxes)
         spending = Spending(store, _caps(settings))
         limits = Limits(settings.retries, settings.retry_patience, settings.requests_per_turn)
         async with _beside(_warm_up(models), "warm up"), await choose(settings, installation) as backend:
             await sweep(FileTable(database), _blobs(settings))
-            sandboxes = Sandboxes(store, backend, rules, _mounting(settings, store, log, database))
+            archives = Archives(store, backend, Blobs(settings.data_dir / ARCHIVES), room.check)
+            sandboxes = Sandboxes(store, backend, rules, _mounting(settings, store, log, database), archives)
             means = Means(log, models.provider, sandboxes, prices_of(settings), limits, spending, room, pace)
             async with Supervisor(store, means, settings.max_sessions_at_work, deposed) as supervisor:
                 files = (FileTable(database), _blobs(settings))

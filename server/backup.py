@@ -26,6 +26,7 @@ from server.store.store import Store
 
 DATABASE = "skiff.db"
 FILES = "files"
+ARCHIVES = "archives"
 PLAIN = ("token", "skiff.toml")
 """What else belongs to a data folder; the rest of it is made anew by whoever opens it."""
 
@@ -83,7 +84,8 @@ async def _copy(folder: Path, half: Path) -> Copied:
     blobs = Blobs(folder / FILES)
     await source.open()
     try:
-        _check_room(half, (folder / DATABASE).stat().st_size + _size(folder / FILES))
+        parts = (folder / FILES, folder / ARCHIVES)
+        _check_room(half, (folder / DATABASE).stat().st_size + sum(map(_size, parts)))
         await source.copy(half / DATABASE)
     finally:
         await source.close()
@@ -99,7 +101,10 @@ async def _copy(folder: Path, half: Path) -> Copied:
         names = await table.blobs()
         lost = [name for name in sorted(names) if not await blobs.copy(name, half / FILES)]
         await table.lose(lost)
-        sessions, at_work, sandboxes = await store.count(), len(await store.at_work()), len(await store.sandboxes())
+        rows = await store.sandboxes()
+        archives = Blobs(folder / ARCHIVES)  # one that has gone meanwhile is as lost as a live sandbox
+        taken = [row for row in rows if row.archive and await archives.copy(row.archive, half / ARCHIVES)]
+        sessions, at_work, sandboxes = await store.count(), len(await store.at_work()), len(rows) - len(taken)
     finally:
         await copy.close()
     return Copied(sessions, at_work, sandboxes, len(names - set(lost)), _size(half))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import secrets
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 """The digits of base32 to Crockford's, which sort as their values do and leave out I, L, O and U."""
@@ -29,3 +29,9 @@ def now() -> str:
     global _latest
     _latest = max(_latest, datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"))
     return _latest
+
+
+def ago(seconds: float) -> str:
+    """The time so many seconds before now, written the same way."""
+    then = datetime.now(UTC) - timedelta(seconds=seconds)
+    return then.isoformat(timespec="microseconds").replace("+00:00", "Z")

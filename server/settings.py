@@ -91,6 +91,11 @@ class Settings(BaseSettings):
     pool: int = Field(1, ge=0, le=20, description="Warm containers kept ready (docker).")
     pause_after: float = Field(60.0, ge=0, description="Seconds of idleness before a container is frozen; 0 = never.")
     stop_after: float = Field(900.0, ge=1, description="Seconds of idleness before a sandbox is stopped; files stay.")
+    checkpoint_after: float = Field(
+        86_400.0,
+        ge=0,
+        description="Seconds of idleness before a sandbox is put away: its files packed, all else removed; 0 = never.",
+    )
     background_grace: float = Field(
         600.0, ge=0, description="Seconds for which busy background processes put the freezing of a container off."
     )

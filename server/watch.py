@@ -48,9 +48,13 @@ class Watch:
 
     async def figures(self) -> Mapping[str, float]:
         """Numbers of this moment, by name."""
+        rows = await self._store.sandboxes()
+        stored = [row.archive_bytes for row in rows if row.state == "stored"]
         return {
             "sessions_at_work": len(await self._store.at_work()),
-            "sandboxes": len(await self._store.sandboxes()),
+            "sandboxes": len(rows) - len(stored),
+            "archives": len(stored),
+            "archive_bytes": sum(stored),
             "disk_free_bytes": self._room.free,
             "disk_nearly_full": float(bool(self._room.trouble)),
             "engine": float(self._role.engine is not None),

@@ -31,7 +31,7 @@ ONLY_IN: Mapping[str, tuple[str, ...]] = {
     "typer": ("server.cli",),
     "rich": ("server.commands",),
     "pydantic_settings": ("server.settings",),
-    "fcntl": ("server.engine.lock", "server.files.blobs"),
+    "fcntl": ("server.engine.lock",),
 }
 """A library, and the modules (with everything below them) that may import it."""
 
@@ -68,6 +68,7 @@ PURE = (
     "server.sessions.bounding",
     "server.sessions.budget",
     "server.sessions.decide",
+    "server.sessions.ending",
     "server.sessions.history",
     "server.sessions.outputs",
     "server.sessions.resources",

@@ -67,14 +67,20 @@ async def show_images() -> None:
 async def show_all(settings: Settings) -> None:
     """Every sandbox, with the session that owns it."""
     async with _open(settings) as (store, backend):
-        owners = {row.slot: row for row in await store.sandboxes()}
+        rows = await store.sandboxes()
+        owners = {row.slot: row for row in rows if row.state != "stored"}
         table = Table("slot", "container", "session", "state")
         for ref in await backend.list():
             row = owners.get(ref.slot)
             table.add_row(
                 ref.slot, ref.container[:12], row.session_id if row else "-", row.state if row else "nobody's"
             )
+        stored = [row for row in rows if row.state == "stored"]
+        for row in stored:
+            table.add_row("-", "-", row.session_id, f"stored, {row.archive_bytes / 1e6:,.1f} MB")
         console.print(table)
+        total = sum(row.archive_bytes for row in stored)
+        console.print(f"{len(stored)} put away, {total / 1e6:,.1f} MB in all", highlight=False)
 
 
 async def collect(settings: Settings) -> None:
@@ -86,7 +92,7 @@ async def collect(settings: Settings) -> None:
     if lock.try_take():  # and keep an engine from starting meanwhile
         try:
             async with _open(settings) as (store, backend):
-                removed = await backend.reap({row.slot for row in await store.sandboxes()})
+                removed = await backend.reap({row.slot for row in await store.sandboxes() if row.state != "stored"})
         finally:
             lock.release()
     else:

@@ -24,6 +24,8 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 GAUGES = {
     "sessions_at_work": "Sessions that have something to do.",
     "sandboxes": "Sandboxes that exist, or are being made or removed.",
+    "archives": "Sandboxes that were put away.",
+    "archive_bytes": "Bytes of their archives, all together.",
     "disk_free_bytes": "What is free on the disk of the data folder.",
     "disk_nearly_full": "Whether so little is free that new work is refused (1).",
     "engine": "Whether this process drives the sessions (1) or asks one that does (0).",

@@ -7,8 +7,7 @@ again; what a session wrote to its folder of outputs is read from there whenever
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,7 +24,6 @@ from server.sessions import resources
 from server.sessions.inputs import Uploaded
 from server.sessions.resources import AskedFile
 from server.sessions.workspace import File, Folder
-from server.store.answers import Keep
 from server.store.database import Cursor
 from server.store.files import FileRow, FileTable, Seen
 from server.store.resources import NewResource, ResourceRow, ResourceTable, insert_resources
@@ -129,14 +127,9 @@ class Files:
         return self._blobs.receiving(self._rules.max_bytes, self._room.check)
 
     async def keep(
-        self,
-        incoming: Incoming,
-        filename: str,
-        mime_type: str,
-        expires_in_seconds: int | None,
-        keep: Keep | None = None,
+        self, incoming: Incoming, filename: str, mime_type: str, expires_in_seconds: int | None
     ) -> dict[str, Any]:
-        """Make an upload of what came in, and keep the answer with it. Raises InvalidRequest for a bad expiry."""
+        """Make an upload of what came in. Raises InvalidRequest for a bad expiry."""
         if expires_in_seconds is not None and not EXPIRES_LEAST <= expires_in_seconds <= EXPIRES_MOST:
             raise InvalidRequest(f"expires_in_seconds: must be from {EXPIRES_LEAST} to {EXPIRES_MOST}.")
         await self.collect()
@@ -146,10 +139,8 @@ class Files:
         row = FileRow(
             new_id("file"), filename, mime_type, incoming.size, at, _expiry(at, expires_in_seconds), blob=blob
         )
-        answer = wire.file(row)
-        also = None if keep is None else lambda cursor: keep(cursor, answer)
-        await _to_its_end(self._table.add(row, also))  # the bytes are let go of only when they are somebody's
-        return answer
+        await self._table.add(row)
+        return wire.file(row)
 
     async def files(
         self, limit: int, after: tuple[str, str] | None, order: str, *, scope_id: str | None = None
@@ -263,16 +254,11 @@ class Files:
         """Raises NotFound."""
         return wire.resource(await self._resource(session_id, resource_id))
 
-    async def add_resource(self, session_id: str, asked: Mapping[str, Any], keep: Keep | None = None) -> dict[str, Any]:
-        """Mount one more file, in a live sandbox at once, and keep the answer with it.
-
-        Raises NotFound, InvalidRequest, Conflict when archived.
-        """
+    async def add_resource(self, session_id: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Mount one more file, in a live sandbox at once. Raises NotFound, InvalidRequest, Conflict when archived."""
         session = await self._open(session_id)
         new = await self._copy(resources.read_file(asked))
-        most, most_bytes = resources.MOST_FILES, self._rules.max_inputs_bytes
-        also = None if keep is None else lambda cursor, row: keep(cursor, wire.resource(row))
-        row = await self._given.add(session_id, new, most, most_bytes, also)
+        row = await self._given.add(session_id, new, resources.MOST_FILES, self._rules.max_inputs_bytes)
         await self._mount(session)
         return wire.resource(row)
 
@@ -350,16 +336,6 @@ class Files:
             sent += len(data)
             if sent < first.size:
                 portion = await self._portion(session, path, sent)
-
-
-async def _to_its_end(act: Coroutine[Any, Any, None]) -> None:
-    """Do it, to its end whatever becomes of the caller."""
-    acting = asyncio.ensure_future(act)
-    try:
-        await asyncio.shield(acting)
-    except asyncio.CancelledError:
-        await asyncio.wait({acting})
-        raise
 
 
 def _expiry(at: str, seconds: int | None) -> str | None:

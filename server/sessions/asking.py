@@ -137,7 +137,7 @@ class Asking:
             earlier=record.transcript.server_calls,
         )
         # A sandbox that is there already gets its calls logged as dispatched in the same transaction.
-        incarnation = self._means.sandboxes.incarnation(record.session_id)
+        incarnation = self._means.sandboxes.incarnation(record.session_id) if answer.runnable else None
         if incarnation is None:
             return answer.events
         sent = [events.dispatched(record.thread, call.id, incarnation) for call in answer.runnable]

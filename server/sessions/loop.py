@@ -15,7 +15,7 @@ from typing import Any
 from server import events
 from server.events import NewEvent
 from server.ids import now
-from server.sessions import budget, tracing
+from server.sessions import tracing
 from server.sessions.asking import Asking
 from server.sessions.decide import (
     AskModel,
@@ -29,12 +29,11 @@ from server.sessions.decide import (
     Work,
     next_work,
 )
+from server.sessions.ending import turn_end
 from server.sessions.hands import GRACE, Hands
 from server.sessions.means import Means
 from server.sessions.record import Record
 from server.sessions.spec import Spec, thaw
-from server.sessions.state import spent
-from server.sessions.usage import session_usage
 from server.store.store import SessionRow
 
 INTERRUPTED = "Tool execution was interrupted before completion. Please retry."
@@ -150,19 +149,4 @@ class Loop:
         await self._record.append_if_newest([*new, *self._turn_end({"type": stop.reason})])
 
     def _turn_end(self, reason: Mapping[str, Any]) -> list[NewEvent]:
-        state, details = self._record.state, None
-        if reason["type"] == "refusal":
-            refusal = state.refusal or {}
-            category, explanation = refusal.get("category"), refusal.get("explanation")
-            details = {"type": "refusal", "category": category, "explanation": explanation}
-        at, bounds = now(), state.budget
-        over = bounds is not None and reason["type"] == "end_turn" and budget.used_up(bounds, spent(state, at))
-        return events.turn_ended(
-            self._record.thread,
-            self._spec.agent_name,
-            reason,
-            session_usage(state, at),
-            details,
-            budget=budget.on_the_wire(bounds),
-            reached=over,
-        )
+        return turn_end(self._record.state, self._record.thread, self._spec.agent_name, reason, now())

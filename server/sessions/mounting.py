@@ -55,15 +55,15 @@ class Mounting:
         self._repositories = repositories
         self._log = log
 
-    async def bring(self, session_id: str, sandbox: Sandbox, *, fresh: bool = False) -> None:
-        """Let the sandbox show what the session has; `fresh`: it is a new one, in which nothing is yet.
+    async def begin_again(self, session_id: str, *, files_alone: bool = False) -> None:
+        """The sandbox is a new one, in which nothing is yet: everything is to be brought. `files_alone`: repositories
+        came back with the workspace."""
+        if any(row.state != WAITING for row in await self._table.everything(session_id)):
+            await self._table.start_again(session_id, files_alone=files_alone)
 
-        Raises SandboxGone when the sandbox dies meanwhile.
-        """
+    async def bring(self, session_id: str, sandbox: Sandbox) -> None:
+        """Let the sandbox show what the session has. Raises SandboxGone when the sandbox dies meanwhile."""
         rows = await self._table.everything(session_id)
-        if fresh and any(row.state != WAITING for row in rows):
-            await self._table.start_again(session_id)
-            rows = await self._table.everything(session_id)
         # Removals first: their places may be wanted.
         left = sorted((row for row in rows if row.state != PLACED), key=lambda row: row.state != REMOVING)
         troubles = [trouble for row in left if (trouble := await self._bring(row, sandbox))]
@@ -129,8 +129,7 @@ class Mounting:
 
 
 def _script(row: ResourceRow, bundle: Bundle, path: str) -> str:
-    """Made beside its place and moved there when it is whole: a second try finds either all of it, by the name that it
-    was given, or nothing."""
+    """Made beside its place and moved there when it is whole: a second try finds either all of it or nothing."""
     place, source = row.body["mount_path"], shlex.quote(path)
     ours = shlex.quote(f"/workspace/.skiff-{row.id}")
     checkout = (
@@ -142,7 +141,6 @@ def _script(row: ResourceRow, bundle: Bundle, path: str) -> str:
         f"rm -rf {ours}",
         f"git -c init.defaultBranch=main init -q {ours}",
         f"cd {ours}",
-        f"git config skiff.resource {row.id}",
         f"git remote add origin {shlex.quote(row.body['url'])}",
         f"git fetch -q {source} '+refs/heads/*:refs/remotes/origin/*'",
         checkout,
@@ -151,7 +149,6 @@ def _script(row: ResourceRow, bundle: Bundle, path: str) -> str:
     )
     return (
         f"command -v git >/dev/null || exit {NO_GIT}\n"
-        f'[ "$(git -C {shlex.quote(place)} config --get skiff.resource 2>/dev/null)" = {row.id} ] && exit 0\n'
         f'[ -z "$(ls -A {shlex.quote(place)} 2>/dev/null)" ] || exit {TAKEN}\n'
         f"( {' && '.join(steps)} ) 2>&1\ncode=$?; rm -rf {ours}; exit $code"
     )

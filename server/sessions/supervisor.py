@@ -117,7 +117,8 @@ class Supervisor:
             loop = Loop(self._means, row, thaw(row.spec))
         self._loops[session_id] = loop
         try:
-            await loop.run()
+            with self._means.sandboxes.turn(session_id):
+                await loop.run()
         finally:
             del self._loops[session_id]
         self._resting[session_id] = loop

@@ -1,7 +1,8 @@
 """A session's files, for whoever sent the agent out: list, read, write, and what the agent hands out. Always through
 the runner, never by the host.
 
-A session whose sandbox was never made shows its staged files; a stopped sandbox is started.
+A session whose sandbox was never made shows its staged files; a stopped sandbox is started, one that was put away is
+brought back.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ MAX_FILE = 10 << 20
 """Bytes of one file written from outside."""
 MAX_STAGED = 20 << 20
 """Bytes of all files that wait for a sandbox: they are kept in the database until then."""
+PATIENCE = 60.0
+"""Seconds that a request waits in line for a sandbox, where all that are allowed are in use."""
 MAX_STAGED_FILES = 500
 """How many may wait: each is a round trip when the sandbox is made."""
 
@@ -129,7 +132,7 @@ class Workspaces:
 
     def attached(self, session_id: str) -> bool:
         """Whether the session's sandbox is live now."""
-        return self._sandboxes.incarnation(session_id) is not None
+        return self._sandboxes.attached(session_id)
 
     async def _do(self, row: SessionRow, operation: Operation, body: bytes = b"") -> Result:
         """Call and settle, whatever becomes of the caller: an unsettled result stays in the runner's memory."""
@@ -146,7 +149,7 @@ class Workspaces:
             raise Conflict(f"The workspace cannot be reached: {error}") from error
 
     async def _once(self, row: SessionRow, call: Call) -> Result:
-        async with self._sandboxes.use(row.id, thaw(row.spec)) as sandbox:
+        async with self._sandboxes.use(row.id, thaw(row.spec), PATIENCE) as sandbox:
             result = await sandbox.call(call)
             await sandbox.settle([call.op_id])
             return result

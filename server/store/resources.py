@@ -6,7 +6,7 @@ Below: a `Database`, and `store.files` for the copies. It knows rows, not sandbo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,18 +106,8 @@ class ResourceTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(
-        self,
-        session_id: str,
-        new: NewResource,
-        most: int,
-        most_bytes: int,
-        also: Callable[[Cursor, ResourceRow], None] | None = None,
-    ) -> ResourceRow:
-        """Give a session one more; `also` writes what belongs to it in the same transaction.
-
-        Raises as `insert_resources`; InvalidRequest when its place is taken.
-        """
+    async def add(self, session_id: str, new: NewResource, most: int, most_bytes: int) -> ResourceRow:
+        """Give a session one more. Raises as `insert_resources`; InvalidRequest when its place is taken."""
 
         def work(cursor: Cursor) -> ResourceRow:
             path = new.body["mount_path"] + "/"
@@ -128,10 +118,7 @@ class ResourceTable:
             insert_resources(cursor, session_id, [new], most, most_bytes)
             found = cursor.one(f"SELECT {_COLUMNS} FROM resources WHERE id = :id", {"id": new.id})
             assert found is not None
-            row = _row(found)
-            if also is not None:
-                also(cursor, row)
-            return row
+            return _row(found)
 
         return await self._database.write(work)
 
@@ -165,13 +152,14 @@ class ResourceTable:
             )
         )
 
-    async def start_again(self, session_id: str) -> None:
-        """The sandbox is a new and empty one: everything waits for it, and nothing need be removed from it."""
+    async def start_again(self, session_id: str, *, files_alone: bool = False) -> None:
+        """The sandbox is a new and empty one: everything waits for it (or every file), and nothing need be removed."""
+        only = " AND file_id IS NOT NULL" if files_alone else ""
 
         def work(cursor: Cursor) -> None:
             key = {"id": session_id}
             cursor.execute("DELETE FROM resources WHERE session_id = :id AND state = 'removing'", key)
-            cursor.execute("UPDATE resources SET state = 'waiting' WHERE session_id = :id", key)
+            cursor.execute(f"UPDATE resources SET state = 'waiting' WHERE session_id = :id{only}", key)
 
         await self._database.write(work)
 

@@ -21,6 +21,7 @@ from server.sessions.state import (
     fold,
     load,
     seconds_between,
+    spent,
 )
 from tests.support.drive import ASKS, CUSTOM, Driven
 from tests.support.factories import THREAD, LogBuilder, call, say
@@ -136,8 +137,8 @@ class Life(RuleBasedStateMachine):
             self.session.send({"type": "user.message", "content": [events.text(text)]})
         except Refused:
             state = self.session.state
-            assert state.parked and state.awaited, "refused, and no answer would have been taken either"
-            assert not state.interrupted, "refused, though an interrupt goes before it"
+            assert state.held or (state.parked and state.awaited), "refused, and no answer would have been taken either"
+            assert state.held or not state.interrupted, "refused, though an interrupt goes before it"
 
     @rule()
     def send_interrupt(self) -> None:
@@ -160,6 +161,13 @@ class Life(RuleBasedStateMachine):
         if then == "again":
             with pytest.raises(Refused):
                 session.send(said[0])
+
+    @rule(turns=st.integers(1, 3), tokens=st.one_of(st.none(), st.integers(1, 60)))
+    def bound(self, turns: int, tokens: int | None) -> None:
+        """Give, raise or lower a budget, to more than was used."""
+        used = spent(self.session.state)
+        more = {} if tokens is None else {"tokens": used.tokens + tokens}
+        self.session.bound(turns=used.turns + turns, **more)
 
     @rule()
     def crash(self) -> None:

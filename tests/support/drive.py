@@ -11,10 +11,12 @@ from typing import Any
 
 from server import events
 from server.events import NewEvent, StoredEvent
+from server.ids import now
 from server.providers import Block, ModelUsage
 from server.providers.scripted.validation import refusal
 from server.sessions import inputs
 from server.sessions.answer import wire_usage
+from server.sessions.budget import Tariff
 from server.sessions.decide import (
     AskModel,
     CloseRequest,
@@ -28,12 +30,12 @@ from server.sessions.decide import (
     Work,
     next_work,
 )
+from server.sessions.ending import turn_end
 from server.sessions.state import SessionState, dump, fold, load
 from server.sessions.transcript import Transcript
-from server.sessions.usage import session_usage
 from tests.support.factories import THREAD, LogBuilder, call, say
 
-LIMITS = Limits(retries=2, requests_per_turn=5)
+LIMITS = Limits(retries=2, requests_per_turn=5, tariff=Tariff(None, max_tokens=10, head=0))
 ASKS, CUSTOM = "risky", "lookup"
 """The names of a tool that asks before it runs, and of one that the client runs."""
 
@@ -76,6 +78,10 @@ class Driven:
     def send(self, *asked: Mapping[str, Any]) -> None:
         """What a client sends, taken or refused as the doors do."""
         self.append(inputs.read(asked, self.state, THREAD))
+
+    def bound(self, **bounds: Any) -> None:
+        """The whole budget as it is from now on."""
+        self.append(events.session_updated(THREAD, {}, None, bounds))
 
     def reply_to(self, call_id: str, *, well: bool = True) -> dict[str, Any]:
         """The answer that this call waits for: an allowance and a result, or a denial and a failure."""
@@ -170,6 +176,8 @@ class Driven:
             match self.work:
                 case Rest() if self.state.awaited:
                     self.send(self.reply_to(self.state.awaited[-1]))
+                case Rest() if self.state.held:
+                    self.bound()
                 case Rest():
                     assert not self.state.queue
                     return
@@ -194,9 +202,7 @@ class Driven:
         return events.model_request_end(THREAD, start_id, wire_usage(ModelUsage()), is_error=True)
 
     def _end(self, reason: Mapping[str, Any]) -> list[NewEvent]:
-        refused = reason["type"] == "refusal"
-        details = {"type": "refusal", "category": None, "explanation": None} if refused else None
-        return events.turn_ended(THREAD, "agent", reason, session_usage(self.state), details)
+        return turn_end(self.state, THREAD, "agent", reason, now())
 
     # --- what is always true -----------------------------------------------------------------------------------------
 
@@ -204,7 +210,7 @@ class Driven:
         open_request: str | None = None
         open_calls: dict[str, bool] = {}
         """Call to whether somebody outside has to answer it."""
-        working, asked_for = False, list[str]()
+        working, asked_for, held = False, list[str](), False
         for event in self.log.events:
             body = event.public or {}
             match event.type:
@@ -228,14 +234,18 @@ class Driven:
                     assert open_calls[body["tool_use_id"]], "a second word on a call"
                     open_calls[body["tool_use_id"]] = False
                 case "session.status_running":
-                    working, asked_for = True, []
+                    working, asked_for, held = True, [], False
                 case "session.status_idle":
-                    assert working or asked_for, "idle twice"
+                    held = body["stop_reason"]["type"] == "budget_reached"
+                    assert working or asked_for or held, "idle twice"
                     assert open_request is None, "idle with an open request"
                     working, asked_for = False, list(body["stop_reason"].get("event_ids", ()))
                     waiting = [call_id for call_id, outside in open_calls.items() if outside]
                     assert asked_for == waiting, "what a client is asked for is what is waited for"
                     assert asked_for or not open_calls, "idle with an open call"
+                case "session.updated":
+                    held = held and self.state.held
+        assert self.state.held == held
         assert working == (self.state.status != "idle")
         assert self.state.open_request == open_request
         assert [known.id for known in self.state.calls] == list(open_calls)
@@ -244,7 +254,7 @@ class Driven:
             assert not working
             assert asked_for == waiting, "at rest, and clients were told last of all for whom"
             assert bool(waiting) == bool(open_calls)
-            assert waiting or not self.state.queue, "at rest, and something waits that nobody will come for"
+            assert waiting or held or not self.state.queue, "at rest, and something waits that nobody will come for"
 
     def _check_request(self) -> None:
         messages = self.transcript.messages()

@@ -278,9 +278,9 @@ def _clear_docker(installation: str) -> list[str]:
 
 
 def _clear_folder(folder: Path) -> list[str]:
-    """Workspaces of the embedded backend that nobody removed."""
-    places = folder / "sandboxes"
-    return [f"workspace {path.name}" for path in places.iterdir()] if places.is_dir() else []
+    """Workspaces of the embedded backend that nobody removed, archives, and files on their way somewhere."""
+    left = [path for name in ("sandboxes", "archives") for path in (folder / name).glob("*")]
+    return [f"{path.parent.name} {path.name}" for path in [*left, *(folder / "files").glob("*.part")]]
 
 
 def processes_of(mark: str) -> list[int]:

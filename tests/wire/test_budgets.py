@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,6 +30,13 @@ def cents(amount: int) -> Any:
 
 def shown(session: BetaManagedAgentsSession) -> str | None:
     return session.budget.max_list_cost.amount if session.budget else None
+
+
+def _until_idle(stream: Any) -> Iterator[Any]:
+    for event in stream:
+        yield event
+        if event.type == OVER:
+            return
 
 
 def at_its_budget(cast: Cast, **asked: Any) -> BetaManagedAgentsSession:
@@ -63,6 +71,24 @@ def test_a_turn_that_ends_with_the_last_of_its_budget_ended_well(cast: Cast) -> 
     refused(400, lambda: cast.events.send(made.id, events=[message("more")]), *ACCEPTED)
 
 
+def test_a_call_that_waits_goes_before_the_budget_and_its_result_is_kept_for_later(cast: Cast) -> None:
+    lookup: Any = {"type": "custom", "name": "lookup", "description": "d", "input_schema": {"type": "object"}}
+    own = Cast(cast.client, [lookup])
+    asks = {"say": LONG, "call": [{"tool": "lookup", "input": {}}]}
+    made = own.session(asks, {"say": "$RESULT"}, budget=cents(5))
+    *_, idle = own.until(made.id, OVER)
+    assert idle.stop_reason.type == "requires_action"
+    (call_id,) = idle.stop_reason.event_ids
+    result = {"type": "user.custom_tool_result", "custom_tool_use_id": call_id, "content": message("kept")["content"]}
+    events = own.turn(made.id, result)
+    assert events[-1].stop_reason.type == "budget_reached"
+    assert "span.model_request_start" not in [event.type for event in events]
+    with own.events.stream(made.id, timeout=60) as stream:
+        cast.client.beta.sessions.update(made.id, budget=None)
+        said = [text_of(event) for event in _until_idle(stream) if event.type == "agent.message"]
+    assert said == ["kept"]
+
+
 def test_at_its_bound_nothing_is_taken_that_starts_work(cast: Cast) -> None:
     held = at_its_budget(cast)
     refused(400, lambda: cast.events.send(held.id, events=[message("more")]), *ACCEPTED)
@@ -76,11 +102,7 @@ def test_a_budget_that_is_raised_or_removed_lets_the_work_go_on(cast: Cast, budg
     held = at_its_budget(cast)
     with cast.events.stream(held.id, timeout=60) as stream:
         changed = cast.client.beta.sessions.update(held.id, budget=budget)
-        events = []
-        for event in stream:
-            events.append(event)
-            if event.type == OVER:
-                break
+        events = list(_until_idle(stream))
     assert shown(changed) == (budget and "400")
     assert [event.type for event in events if event.type != "user.message"][:2] == [
         "session.updated",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -355,3 +356,28 @@ def start_beside(site: Site) -> tuple[subprocess.Popen[str], str]:
     beside = (site.process, site.url)
     site.process, site.url = before
     return beside
+
+
+# --- a sandbox that was put away -------------------------------------------------------------------------------------
+
+
+def test_files_are_brought_again_with_a_sandbox_that_was_put_away_and_a_repository_comes_with_it(host: GitHost) -> None:
+    settings: dict[str, Any] = {
+        "git_hosts": json.dumps({"github.com": host.url}),
+        "stop_after": 1,
+        "checkpoint_after": 1,
+    }
+    with served("local", **settings) as site, site.client() as client:
+        cast = Cast(client, tools=[TOOLSET])
+        given = [{"type": "file", "file_id": upload(cast, b"given"), "mount_path": "in.txt"}, repository()]
+        session = cast.session(resources=given)
+        assert says(cast, session.id, "cd public && echo changed > README && git status --short") == "M README"
+        fetched = len(host.asked)
+        for _ in range(600):
+            if [path for path in (site.machine.folder / "archives").glob("*") if not path.name.endswith(".part")]:
+                break
+            time.sleep(0.1)
+        seen = says(cast, session.id, f"cat {UPLOADS}/in.txt; cd public && git status --short")
+        assert seen == "given M README"
+        assert errors(cast, session.id) == [] and len(host.asked) == fetched
+        cast.client.beta.sessions.delete(session.id)

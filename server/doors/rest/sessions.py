@@ -131,7 +131,7 @@ ENDPOINTS = (
         "POST",
         _ONE,
         update,
-        "Change a session's title, metadata, or its agent's tools from the next turn on.",
+        "Change a session's title, metadata, budget, or its agent's tools from the next turn on.",
         takes="anthropic.types.beta.SessionUpdateParams",
         gives=_SESSION,
     ),

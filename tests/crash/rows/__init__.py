@@ -1,1 +1,0 @@
-"""The rows of the crash matrix, a file for each part of a session's life."""
