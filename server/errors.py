@@ -21,6 +21,7 @@
     ├── NoRoom (507)              the disk is nearly full: nothing new is begun
     ├── StaleWriter               another process owns the engine now; this one must stop writing
     └── StoreError                the database cannot be used; says what to do
+        └── StoreBlocked          it is locked, or its disk is full: nothing was written, and later it may be
 
 Each leaf knows its wire type and HTTP status; the doors translate, nothing more. Sandbox errors have their own tree
 (`sandbox.errors`); foreign errors are translated once, where they enter.
@@ -109,7 +110,11 @@ class StaleWriter(SkiffError):
 
 
 class StoreError(SkiffError):
-    """The database refused: locked, full, of a newer schema."""
+    """The database refused: of a newer schema, damaged, not ours."""
+
+
+class StoreBlocked(StoreError):
+    """Locked by another process, or out of room. Nothing was written; the same write may succeed a little later."""
 
 
 class ModelError(SkiffError):

@@ -13,13 +13,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 import secrets
 import time
 from collections.abc import Mapping
 
-from server.errors import InvalidRequest, NotFound
+from server.errors import InvalidRequest, NotFound, StoreError
 from server.ids import now
 from server.store.keys import KeyRow, KeyStore
+
+logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 2.0
 """A revoked key is good for so long at most: keys are read again after it, and not on every request."""
@@ -92,8 +95,13 @@ class Keys:
     async def _write(self) -> None:
         self._written_at = time.monotonic()
         used, self._used = self._used, {}
-        if used:
+        if not used:
+            return
+        try:
             await self._store.used(used)
+        except StoreError as error:  # nobody is to be shut out over it; it is written with the next ones
+            self._used = {**used, **self._used}
+            logger.warning("when keys were last used is not written: %s", error)
 
 
 def _digest(text: str) -> str:

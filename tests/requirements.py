@@ -1067,6 +1067,15 @@ FAULTS = (
         _FAULTS,
         "scenarios/test_engine_faults.py::test_",
     ),
+    _r(
+        "faults-store",
+        "A full disk and a locked database are said in words, lose nothing, and the server goes on afterwards.",
+        _FAULTS,
+        "scenarios/test_store_faults.py::test_",
+        "server/test_sqlite.py::test_a_failing_write_leaves_nothing_and_the_next_one_works",
+        "server/test_sqlite.py::test_those_that_queue_behind_a_lock_give_up_at_the_same_time",
+        "server/test_keys.py::test_a_key_is_good_although_its_use_cannot_be_written",
+    ),
 )
 
 _MONEY = "issue 4, money and time"

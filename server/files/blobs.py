@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -93,7 +93,8 @@ class Blobs:
             yield Incoming(file, path, most, check)
         finally:
             path.unlink(missing_ok=True)
-            file.close()
+            with suppress(OSError):  # what a full disk did not take is tried once more here
+                file.close()
 
     def _open(self, path: Path) -> BinaryIO:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

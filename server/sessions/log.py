@@ -8,19 +8,26 @@ slow; they are never stored.
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from server.errors import StoreBlocked
 from server.events import NewEvent, StoredEvent
 from server.store.store import Change, Store
+
+logger = logging.getLogger(__name__)
 
 RECENT = 64
 """Events of a followed session that are kept in memory: a few rounds of tools. Older ones are read from the store."""
 PAGE = 100
 """Events that a follower who is behind reads at a time: what it holds while its reader is slow. The largest have
 100,000 characters."""
+HOLD_SECONDS, HOLD_PAUSE = 600.0, 1.0
+"""How long what the engine did is held while it cannot be stored, and between two tries: somebody has to make room."""
 MAX_DELTAS = 1_000
 """Deltas that wait for one follower; beyond it the rest of that text is shed (the stored event brings all of it)."""
 
@@ -135,10 +142,27 @@ class Log:
         attention: bool | None = None,
         fold: Mapping[str, Any] | None = None,
     ) -> list[StoredEvent]:
-        """Append what the engine did. Raises StaleWriter when another engine has taken over, HeadMoved by `if_head`."""
-        return await self._store.append(
-            session_id, events, epoch=self.epoch, if_head=if_head, attention=attention, fold=fold, done=self._ring
-        )
+        """Append what the engine did. Raises StaleWriter when another engine has taken over, HeadMoved by `if_head`.
+
+        A store that is locked or full is waited for, HOLD_SECONDS at most: an answer of the model was paid for.
+        """
+        until = time.monotonic() + HOLD_SECONDS
+        while True:
+            try:
+                return await self._store.append(
+                    session_id,
+                    events,
+                    epoch=self.epoch,
+                    if_head=if_head,
+                    attention=attention,
+                    fold=fold,
+                    done=self._ring,
+                )
+            except StoreBlocked as blocked:
+                if time.monotonic() > until:
+                    raise
+                logger.error("%s waits to be stored: %s", session_id, blocked)
+            await asyncio.sleep(HOLD_PAUSE)
 
     async def read(self, session_id: str, after: int = 0, limit: int = 1_000_000) -> list[StoredEvent]:
         """The events numbered above `after`."""

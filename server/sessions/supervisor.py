@@ -11,7 +11,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
-from server.errors import NotFound, StaleWriter
+from server.errors import NotFound, StaleWriter, StoreError
 from server.sessions.loop import Loop
 from server.sessions.means import Means
 from server.sessions.spec import thaw
@@ -103,8 +103,9 @@ class Supervisor:
                     return
                 except NotFound:
                     return
-                except Exception:
-                    logger.exception("the loop of %s failed; trying again in %.0f s", session_id, delay)
+                except Exception as error:
+                    trace = None if isinstance(error, StoreError) else error  # its words say it all
+                    logger.error("%s cannot go on: %s; tried again in %.0f s", session_id, error, delay, exc_info=trace)
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, 60.0)
         finally:

@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from server.errors import StoreError
+from server.errors import StoreBlocked, StoreError
 from server.store.database import Cursor, Params, Row
 
 T = TypeVar("T")
@@ -142,7 +142,7 @@ class SqliteDatabase:
                 self._slow_until = now + RETREAT_SECONDS
 
     async def _write_in_thread(self, work: Callable[[Cursor], T], done: Callable[[T], None] | None) -> T:
-        result: T = await self._by_writer(self._write, work)
+        result: T = await self._by_writer(self._write, work, time.monotonic() + BUSY_SECONDS)
         if done is not None:
             done(result)
         return result
@@ -155,16 +155,17 @@ class SqliteDatabase:
         finally:
             self._in_thread -= 1
 
-    def _write(self, work: Callable[[Cursor], T]) -> T:
-        with self._patient() as connection:
+    def _write(self, work: Callable[[Cursor], T], until: float) -> T:
+        """`until`: those that queue behind a lock have waited for it already, and all give up at about their time."""
+        with self._patient(until - time.monotonic()) as connection:
             connection.execute("BEGIN IMMEDIATE")
             return self._commit(work)
 
     @contextmanager
-    def _patient(self) -> Iterator[sqlite3.Connection]:
+    def _patient(self, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
         """The connection that writes, waiting for other processes meanwhile: in the thread alone, or the loop waits."""
         assert self._write_connection is not None
-        self._write_connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+        self._write_connection.execute(f"PRAGMA busy_timeout={max(0, round(seconds * 1000))}")
         try:
             yield self._write_connection
         finally:
@@ -250,16 +251,22 @@ class SqliteDatabase:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise StoreError(f"{self._path}: {error}. {_advice(str(error))}") from error
+            blocked = getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING
+            kind = StoreBlocked if blocked else StoreError
+            raise kind(f"{self._path}: {error}. {_advice(str(error))}") from error
         except sqlite3.DatabaseError as error:
             raise StoreError(
                 f"{self._path} cannot be read: {error}. Restore a backup or choose another folder."
             ) from error
 
 
+_PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+"""What may be over soon. A full disk is told as an error of input and output where it meets the write-ahead log."""
+
+
 def _advice(message: str) -> str:
     if "locked" in message:
         return "Another process holds the database; stop it, or wait and try again."
-    if "full" in message:
+    if "full" in message or "I/O" in message:
         return "Free some disk space; nothing that was written before is lost."
     return "Check that the data folder exists and that this user may write to it."

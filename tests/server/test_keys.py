@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from server import keys as keys_module
 from server.errors import InvalidRequest, NotFound
 from server.keys import Keys
+from server.store import sqlite
 from server.store.keys import KeyStore
 from server.store.sqlite import SqliteDatabase
 from server.store.store import Store
@@ -98,6 +101,26 @@ def test_when_a_key_was_used_last_is_kept(tmp_path: Path) -> None:
         used, unused = await keys.list()
         assert used.used_at is not None and used.used_at >= used.created_at
         assert unused.used_at is None
+
+    on_a_store(tmp_path, story)
+
+
+def test_a_key_is_good_although_its_use_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys_module, "USED_SECONDS", 0.0)
+    monkeypatch.setattr(keys_module, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
+
+    async def story(store: KeyStore) -> None:
+        keys = Keys(store)
+        _, text = await keys.create("ci")
+        assert await keys.holder(text) == "ci"
+        other = sqlite3.connect(tmp_path / "skiff.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert await keys.holder(text) == "ci"
+        other.close()
+        await keys.close()
+        (row,) = await store.all()
+        assert row.used_at is not None
 
     on_a_store(tmp_path, story)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from server.errors import StoreError
+from server.errors import StoreBlocked, StoreError
+from server.store import sqlite
 from server.store.database import Cursor
 from server.store.sqlite import SqliteDatabase
 
@@ -85,6 +86,24 @@ def test_a_small_write_waits_for_another_process_without_holding_up_the_loop(tmp
         other.close()
         assert await waiting != threading.get_ident()
         assert await numbers(database) == [3]
+
+    run(tmp_path, story)
+
+
+def test_those_that_queue_behind_a_lock_give_up_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(database: SqliteDatabase) -> None:
+        monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.4)
+        other = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        async with asyncio.timeout(30):  # one after the other they would take forty seconds
+            many = [database.write(insert(number), small=True) for number in range(100)]
+            refused = await asyncio.gather(*many, return_exceptions=True)
+        assert {type(error) for error in refused} == {StoreBlocked}
+        other.close()
+        await database.write(insert(1), small=True)
+        assert await numbers(database) == [1]
 
     run(tmp_path, story)
 

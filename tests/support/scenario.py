@@ -13,7 +13,7 @@ import os
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -181,6 +181,8 @@ class Stage:
 
     kind: str
     monkeypatch: pytest.MonkeyPatch
+    place: Callable[[], AbstractContextManager[Path]] = data_folder
+    """Makes the data folder."""
 
     def play(self, story: Story, *, pace: Pace = REAL_TIME, **settings: Any) -> None:
         """Play a story in a fresh application; then clear away and search for what is left."""
@@ -195,7 +197,7 @@ class Stage:
         self, story: Callable[[OpenAgain], Awaitable[None]], *, pace: Pace = REAL_TIME, **settings: Any
     ) -> None:
         """Play a story of several lives of the application, one after the other on one data folder."""
-        with messages_api() as api, data_folder() as folder:
+        with messages_api() as api, self.place() as folder:
             self.monkeypatch.setenv("ANTHROPIC_BASE_URL", api.base_url)
             self.monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-scripted-key")
             self.monkeypatch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)
