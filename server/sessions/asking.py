@@ -162,10 +162,9 @@ class Asking:
         if isinstance(error, DayCapReached):
             private["ending"] = error.ending
         words = f"{error}{then.words}"
-        new = [
-            self.broken_off(start_id),
-            events.session_error(record.thread, error.error_type, words, status, private=private),
-        ]
+        told = events.session_error(record.thread, error.error_type, words, status, private=private)
+        self._due = ((told.public or {})["processed_at"], means.pace.monotonic() + then.wait)
+        new = [self.broken_off(start_id), told]
         return [*new, *events.turn_rescheduled(record.thread, self._spec.agent_name)] if then.again else new
 
 

@@ -37,7 +37,7 @@ def disk() -> Iterator[SmallDisk]:
 
 @pytest.fixture
 def stage(disk: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    """The data folder lies on the small disk."""
+    """The data folder lies on the small disk, whose end nobody has noticed before."""
 
     @contextmanager
     def place() -> Iterator[Path]:
@@ -61,7 +61,7 @@ def test_on_a_full_disk_a_message_is_refused_in_words_and_what_there_was_can_be_
         assert [said(event) for event in await scene.events(session, "agent.message")] == ["Before.", "After."]
         assert len(await scene.events(session, "user.message")) == 2
 
-    stage.play(story)
+    stage.play(story, min_free_mb=0)
 
 
 def test_an_answer_that_meets_a_full_disk_is_held_until_there_is_room(
@@ -76,7 +76,7 @@ def test_an_answer_that_meets_a_full_disk_is_held_until_there_is_room(
         assert (view.state.reply or "")[:9] == "xxxxxxxxx" and view.state.stop_reason == {"type": "end_turn"}
         assert len(scene.api.requests) == 1, "what was paid for is not asked for again"
 
-    stage.play(story)
+    stage.play(story, min_free_mb=0)
 
 
 def test_a_start_on_a_full_disk_fails_in_words_and_the_next_one_has_everything(stage: Stage, disk: SmallDisk) -> None:
@@ -90,7 +90,7 @@ def test_a_start_on_a_full_disk_fails_in_words_and_the_next_one_has_everything(s
             assert (await scene.again(session, {"say": "On."})).state.turns == 2
             assert [said(event) for event in await scene.events(session, "agent.message")] == ["Kept.", "On."]
 
-    stage.play_lives(story)
+    stage.play_lives(story, min_free_mb=0)
 
 
 def test_an_upload_torn_by_a_full_disk_leaves_nothing_and_is_said(stage: Stage, disk: SmallDisk) -> None:
@@ -108,7 +108,7 @@ def test_an_upload_torn_by_a_full_disk_leaves_nothing_and_is_said(stage: Stage, 
             kept = await files.keep(incoming, "small.bin", "application/octet-stream", None)
         assert kept["size_bytes"] == len(portion)
 
-    stage.play(story)
+    stage.play(story, min_free_mb=0)
 
 
 def test_a_lock_of_another_process_is_waited_for_and_one_that_stays_is_said(

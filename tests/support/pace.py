@@ -15,13 +15,13 @@ class Waits:
 
     def __init__(self, *, hold: bool = False) -> None:
         self.seconds: list[float] = []
-        self.pace = Pace(sleep=self._sleep, jitter=lambda: 0.0)
+        self.pace = Pace(sleep=self._sleep, monotonic=lambda: 0.0, jitter=lambda: 0.0)
         self._hold = hold
         self._began = asyncio.Event()
         self._released = asyncio.Event()
 
     async def _sleep(self, seconds: float) -> None:
-        self.seconds.append(round(seconds, 1))
+        self.seconds.append(seconds)
         self._began.set()
         await (self._released.wait() if self._hold else asyncio.sleep(0))
 
