@@ -59,6 +59,13 @@ KEEPING = (
         "scenarios/test_room.py::test_",
     ),
     _r(
+        "kept-flat",
+        "Sessions that come and go leave no object, handle, thread or task behind; what waits for an agent is bounded.",
+        _KEPT,
+        "scenarios/test_flat.py::test_",
+        "server/test_inputs.py::test_what_it_forbids_is_refused_by_the_place_where_it_stands",
+    ),
+    _r(
         "kept-backup",
         "`skiff backup` copies a folder that is in use: all that was acknowledged, and a server goes on from the copy.",
         _KEPT,

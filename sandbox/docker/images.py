@@ -298,7 +298,11 @@ class Images:
                 script = packages.script(wanted, self._functions)
                 await install(self._engine, source, script, tag, labels, self._package_seconds, progress)
             except SandboxUnavailable as error:
-                self._failed[tag] = (time.monotonic() + FAILED_SECONDS, str(error))
+                now = time.monotonic()
+                self._failed = {
+                    key: kept for key, kept in self._failed.items() if kept[0] > now
+                }  # or it grows for ever
+                self._failed[tag] = (now + FAILED_SECONDS, str(error))
                 raise
         self._failed.pop(tag, None)
         for gone in await shelf.trim(self._engine):

@@ -18,12 +18,15 @@ from typing import Any
 from server import events
 from server.errors import AtBudget, InvalidRequest, NotSupported, Refused
 from server.events import NewEvent
-from server.sessions.state import SessionState
+from server.sessions.state import SessionState, size
 
 MAX_EVENTS = 100
 """In one request: every list of the wire is bounded, this one's bound is not documented; twice its initial events."""
 MAX_QUEUED = 1_000
 """Messages that wait for an agent: each is held by every reader of the session's stream until it is delivered."""
+MAX_QUEUED_MIB = 64
+"""Of all these messages together, in characters: they are delivered in one request to the model, which takes half of
+it, and one message with the largest document must be taken."""
 MAX_NAMED = 10
 """Calls named in an error: more than a model makes in one answer."""
 MAX_INITIAL = 50
@@ -110,6 +113,7 @@ class _Reading:
         open_calls = () if state.interrupted else state.calls  # an interrupt that is still to be taken closes them
         self.waiting: dict[str, str] = {call.id: call.awaits for call in open_calls if call.awaits}
         self.room = MAX_QUEUED - len(state.queue)
+        self.space = (MAX_QUEUED_MIB << 20) - sum(item.size for item in state.queue)
         self.known = {call.id for call in state.calls}
 
     def answer(self, where: str, call_id: Any, kind: str) -> str:
@@ -165,6 +169,12 @@ def _message(reading: _Reading, where: str, event: Mapping[str, Any]) -> NewEven
     shown, given = _content(reading, f"{where}.content", content, ("text", "image", "document"))
     if not shown:
         raise InvalidRequest(f"{where}.content: must hold at least one block.")
+    reading.space -= size(shown if given is None else given)
+    if reading.space < 0:
+        raise Refused(
+            f"{where}: with this one, the messages that wait for this agent would hold more than {MAX_QUEUED_MIB} MiB."
+            " Wait until it has taken them."
+        )
     return events.user_message(reading.thread, shown, given)
 
 

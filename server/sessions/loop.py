@@ -58,6 +58,11 @@ class Loop:
         self._asking = Asking(self._means, self._record, spec)
         self._hands = Hands(self._means, self._record, spec)
 
+    @property
+    def size(self) -> int:
+        """Characters of its conversation: what it takes up in memory is about twice as much."""
+        return self._record.transcript.size
+
     def wake(self) -> None:
         """Something was appended by somebody else: look."""
         self._record.wake()

@@ -45,6 +45,8 @@ class QueuedInput:
     seq: int
     weight: int = 0
     """Bytes that it adds to the prompt, about."""
+    size: int = 0
+    """Characters that its text and data have."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,14 @@ def _move(state: SessionState, to: str, event: StoredEvent) -> SessionState:
 
 def _input(state: SessionState, event: StoredEvent) -> SessionState:
     content = (event.private or event.public or {}).get("content", ())
-    return changed(state, queue=(*state.queue, QueuedInput(event.id, event.type, event.seq, weight(content))))
+    waits = QueuedInput(event.id, event.type, event.seq, weight(content), size(content))
+    return changed(state, queue=(*state.queue, waits))
+
+
+def size(content: Iterable[Mapping[str, Any]]) -> int:
+    """Characters of text and data in these blocks."""
+    sources = ((block, block.get("source") or {}) for block in content)
+    return sum(len(block.get("text") or "") + len(source.get("data") or "") for block, source in sources)
 
 
 def _delivered(state: SessionState, event: StoredEvent) -> SessionState:

@@ -24,6 +24,8 @@ RESTART_DELAY = 1.0
 
 RESTING = 32
 """Loops of idle sessions that are kept, so that the next message need not read their whole log again."""
+RESTING_SIZE = 64 << 20
+"""Characters that their conversations may have together: most have a hundred thousand, one with pictures millions."""
 
 
 class Supervisor:
@@ -35,7 +37,7 @@ class Supervisor:
         self._turns = asyncio.Semaphore(most)
         self._deposed = deposed
         self._loops: dict[str, Loop] = {}
-        self._resting: OrderedDict[str, Loop] = OrderedDict()
+        self._resting: OrderedDict[str, tuple[Loop, int]] = OrderedDict()
         self._woken: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._tending: asyncio.Task[None] | None = None
@@ -112,7 +114,7 @@ class Supervisor:
             self._tasks.pop(session_id, None)
 
     async def _run_loop(self, session_id: str) -> None:
-        loop = self._resting.pop(session_id, None)
+        loop, _ = self._resting.pop(session_id, (None, 0))
         if loop is None:
             row = await self._store.session(session_id)
             loop = Loop(self._means, row, thaw(row.spec))
@@ -122,6 +124,6 @@ class Supervisor:
                 await loop.run()
         finally:
             del self._loops[session_id]
-        self._resting[session_id] = loop
-        if len(self._resting) > RESTING:
+        self._resting[session_id] = (loop, loop.size)
+        while len(self._resting) > RESTING or sum(size for _, size in self._resting.values()) > RESTING_SIZE:
             self._resting.popitem(last=False)

@@ -62,6 +62,11 @@ class Transcript:
             marked[index] = {"role": "user", "content": [*content[:-1], last]}
         return marked
 
+    @property
+    def size(self) -> int:
+        """Characters of all messages, as they are sent."""
+        return sum(len(message.json) for message in self._messages if isinstance(message, Said))
+
     def _deliver(self, ids: Iterable[str]) -> None:
         for event_id in ids:
             body = self._waiting.pop(event_id, None)

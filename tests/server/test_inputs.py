@@ -105,6 +105,10 @@ BAD: dict[str, tuple[SessionState, Any, type[Exception], str]] = {
         SessionState(queue=tuple(QueuedInput(f"m{n}", "user.message", n) for n in range(1_000))),
         [message()], Refused, "1000 messages wait",
     ),
+    "too much that waits": (
+        SessionState(queue=(QueuedInput("m", "user.message", 1, size=(64 << 20) - 3),)),
+        [message(), message()], Refused, r"events\.1: .*more than 64 MiB",
+    ),
     "a message when only some are given": (PARKED, [ALLOW, message()], Refused, "waits for answers"),
     "a permission nobody asked for": (RUNNING, [{**ALLOW, "tool_use_id": "sevt_r"}], Refused, "is not waiting"),
     "a permission for nothing": (PARKED, [{**ALLOW, "tool_use_id": "sevt_z"}], Refused, "not an open call"),
