@@ -5,7 +5,7 @@ BIN := .venv/bin
 MODEL ?=
 export PYTHON
 
-.PHONY: help setup demo test lint engine image images bench clean
+.PHONY: help setup demo test crash lint engine image images bench clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -18,6 +18,10 @@ demo: setup ## Send out an agent and bring back the result, with no API key; MOD
 
 test: setup lint ## Run the tests with what is reachable, and say loudly what could not run
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+crash: setup ## Kill the server at every numbered point of a turn, and write docs/crash-matrix.md
+	@$(BIN)/python -m pytest -q tests/crash --deselect tests/crash/test_matrix.py::test_the_document_is_the_table
+	@$(BIN)/python -m tests.crash.document
 
 lint: setup ## Formatting, lints and types
 	@$(BIN)/ruff check . && $(BIN)/mypy

@@ -7,7 +7,7 @@ and `server.tools`. Below: `sandbox.docker`, `sandbox.local`. Every backend pass
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -81,6 +81,10 @@ class Sandbox(Protocol):
     @property
     def alive(self) -> bool:
         """Whether a call has a chance: False once the runner, or the connection to it, is known to be gone."""
+
+    @property
+    def left(self) -> Mapping[str, str]:
+        """Operations that the owner before this one left unsettled, as of the attachment: id to `running` or `done`."""
 
     async def call(self, call: Call, on_output: OnOutput | None = None) -> Result:
         """Do an operation, at most once per `op_id` and incarnation.

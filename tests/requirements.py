@@ -103,7 +103,7 @@ INVARIANTS = (
         "e2e/test_processes.py::test_a_result_that_came_while_no_server_was_there_is_fetched",
         "e2e/test_processes.py::test_a_model_request_that_died_with_the_server_is_made_again",
         "server/test_decide.py::test_the_next_step_follows_from_the_state_alone",
-        gap="the server is killed at these points of a turn, not at every instruction of the loop",
+        "crash/test_matrix.py::test_killed_at_this_point_nothing_is_lost_and_nothing_is_done_twice",
     ),
     _r(
         "true-4-once",
@@ -113,6 +113,7 @@ INVARIANTS = (
         "sandbox/test_runner_journal.py::test_the_same_operation_sent_again_returns_the_kept_result_and_runs_once",
         "scenarios/test_interrupts.py::test_a_container_killed_in_mid_call_is_told_to_the_model",
         "e2e/test_processes.py::test_a_call_whose_sandbox_died_with_the_server_is_answered_in_words_and_never_run_again",
+        "crash/test_matrix.py::test_killed_at_this_point_nothing_is_lost_and_nothing_is_done_twice",
         "scenarios/test_restarts.py::test_closed_at_any_event_it_loses_nothing_and_runs_nothing_twice",
         "scenarios/test_restarts.py::test_closed_with_an_interrupt_and_messages_waiting_it_does_them_first",
     ),
@@ -979,7 +980,7 @@ WIRE = (
         "wire/test_idempotency.py::test_",
         "server/test_rest_door.py::test_the_same_key_",
         "server/test_rest_door.py::test_an_endpoint_that_keeps_its_key_gets_it_with_the_requests_digest",
-        gap="a crash between doing and remembering does it again where the endpoint does not keep the key itself",
+        "crash/test_matrix.py::test_killed_at_this_point_nothing_is_lost_and_nothing_is_done_twice",
     ),
     _r(
         "rest-watching",
@@ -1029,6 +1030,22 @@ STORIES = (
         "issue 3, shown by",
         "test_benchmarks.py::test_every_group_can_be_measured_and_what_is_partly_left_out_is_a_group",
         gap="figures are measured, not tested: a loaded machine must not fail a test run",
+    ),
+)
+
+CRASHES = (
+    _r(
+        "crash-matrix",
+        "At every numbered point of a turn the server may be killed: nothing is lost, done twice or left over.",
+        "issue 4, shown by",
+        "crash/test_matrix.py::test_",
+    ),
+    _r(
+        "crash-runner",
+        "What a server that died left unsettled with a runner is named to the next owner, and forgotten.",
+        "issue 4, crash safety",
+        "contracts/test_sandbox.py::test_what_an_owner_left_unsettled_is_named_to_the_next_one",
+        "crash/test_matrix.py::test_killed_at_this_point_nothing_is_lost_and_nothing_is_done_twice",
     ),
 )
 
@@ -1140,6 +1157,7 @@ MONEY = (
 )
 
 REQUIREMENTS: tuple[Requirement, ...] = (
+    *CRASHES,
     *MONEY,
     *FAULTS,
     *STORIES,

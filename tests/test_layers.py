@@ -31,7 +31,7 @@ ONLY_IN: Mapping[str, tuple[str, ...]] = {
     "typer": ("server.cli",),
     "rich": ("server.commands",),
     "pydantic_settings": ("server.settings",),
-    "fcntl": ("server.engine.lock",),
+    "fcntl": ("server.engine.lock", "server.files.blobs"),
 }
 """A library, and the modules (with everything below them) that may import it."""
 

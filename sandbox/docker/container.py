@@ -11,7 +11,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 from sandbox.channel import RunnerChannel
@@ -71,6 +71,11 @@ class Container:
     def alive(self) -> bool:
         """Whether a call has a chance; see the protocol."""
         return self._channel.error is None
+
+    @property
+    def left(self) -> Mapping[str, str]:
+        """What the owner before this one left unsettled; see the protocol."""
+        return self._channel.ops
 
     async def call(self, call: Call, on_output: OnOutput | None = None) -> Result:
         """Do an operation, thawing first; see the protocol. A result over the disk bound says so."""

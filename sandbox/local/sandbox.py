@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sandbox.channel import RunnerChannel
@@ -59,6 +59,11 @@ class LocalSandbox:
     def alive(self) -> bool:
         """Whether a call has a chance."""
         return self._process.alive and self._channel.error is None
+
+    @property
+    def left(self) -> Mapping[str, str]:
+        """Nothing: it began with this process."""
+        return self._channel.ops
 
     async def call(self, call: Call, on_output: OnOutput | None = None) -> Result:
         """See the protocol. An operation that the disk bound stopped is a failed result that says so."""

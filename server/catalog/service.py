@@ -10,14 +10,15 @@ is made of, as it is stored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sandbox.readymade import READY_MADE
 from server.catalog import agents, environments, fields, later
 from server.errors import InvalidRequest, NotFound, Refused, coded
-from server.store.catalog import Body, CatalogStore, Position, Table
+from server.store.answers import Keep
+from server.store.catalog import Also, Body, CatalogStore, Position, Table
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,23 @@ class Catalog:
 
     # --- agents ------------------------------------------------------------------------------------------------------
 
-    async def create_agent(self, asked: Mapping[str, Any]) -> Body:
-        """Keep a new agent. Raises InvalidRequest, NotSupported."""
-        return agents.wire(await self._store.add("agents", agents.create(asked, self._offer.web)))
+    async def create_agent(self, asked: Mapping[str, Any], keep: Keep | None = None) -> Body:
+        """Keep a new agent, and the answer with it. Raises InvalidRequest, NotSupported."""
+        new = agents.create(asked, self._offer.web)
+        return agents.wire(await self._store.add("agents", new, _kept(keep, agents.wire)))
 
     async def agent(self, agent_id: str, version: int | None = None) -> Body:
         """An agent, in its newest version or this one. Raises NotFound."""
         return agents.wire(await self._agent(agent_id, version))
 
-    async def update_agent(self, agent_id: str, patch: Mapping[str, Any]) -> Body:
-        """Make an agent's next version; a patch that changes nothing makes none.
+    async def update_agent(self, agent_id: str, patch: Mapping[str, Any], keep: Keep | None = None) -> Body:
+        """Make an agent's next version, and keep the answer with it; a patch that changes nothing makes none.
 
         Raises NotFound, InvalidRequest, Refused when it is archived, Conflict when `version` is not the newest.
         """
-        found = await self._store.change("agents", agent_id, lambda old: agents.update(old, patch, self._offer.web))
+        found = await self._store.change(
+            "agents", agent_id, lambda old: agents.update(old, patch, self._offer.web), _kept(keep, agents.wire)
+        )
         return agents.wire(_there(found, agent_id))
 
     async def archive_agent(self, agent_id: str) -> Body:
@@ -82,10 +86,10 @@ class Catalog:
 
     # --- environments ------------------------------------------------------------------------------------------------
 
-    async def create_environment(self, asked: Mapping[str, Any]) -> Body:
-        """Keep a new environment. Raises InvalidRequest, NotSupported."""
-        environment = environments.create(asked, self._offer.bounds)
-        return environments.wire(await self._store.add("environments", environment))
+    async def create_environment(self, asked: Mapping[str, Any], keep: Keep | None = None) -> Body:
+        """Keep a new environment, and the answer with it. Raises InvalidRequest, NotSupported."""
+        new = environments.create(asked, self._offer.bounds)
+        return environments.wire(await self._store.add("environments", new, _kept(keep, environments.wire)))
 
     async def environment(self, environment_id: str) -> Body:
         """An environment. Raises NotFound."""
@@ -197,6 +201,11 @@ class Catalog:
         if found["archived_at"]:
             raise Refused(f"{noun.capitalize()} {name} is archived.")
         return found
+
+
+def _kept(keep: Keep | None, wire: Callable[[Body], Mapping[str, Any]]) -> Also | None:
+    """Keep what was made as the wire reads it, for whoever asks again under the same key."""
+    return None if keep is None else lambda cursor, made: keep(cursor, wire(made))
 
 
 def _there(agent: Body | None, agent_id: str) -> Body:

@@ -1,20 +1,21 @@
 """The bytes of files, in a folder of their own: written under a temporary name, made durable, then renamed.
 
 Above: `files.service`, `sessions.mounting`. Below: the file system. It knows names and bytes, not whose they are. An
-upload that is broken off leaves nothing; one that was cut by a crash leaves a temporary file, which `sweep` removes.
+upload that is broken off leaves nothing. Whoever brings bytes in holds a lock on them, which the kernel frees when its
+process dies: what nobody holds and nobody names was left by a crash, and `sweep` removes it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import secrets
 import shutil
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from server.errors import StoreError, TooLarge
 
@@ -22,8 +23,6 @@ T = TypeVar("T")
 
 PORTION = 1 << 20
 """Bytes read at a time, and gathered before they are written: a thread's hand-over costs more than a small write."""
-ORPHAN_SECONDS = 3600.0
-"""Bytes that nobody names are removed only when they are so old: another process may be about to name them."""
 _TEMPORARY = ".part"
 
 
@@ -82,13 +81,13 @@ class Blobs:
 
     @asynccontextmanager
     async def receiving(self, most: int, check: Callable[[], None] = _always) -> AsyncIterator[Incoming]:
-        """A place for up to `most` bytes; what was not kept is gone at the end of the block. Raises StoreError.
+        """A place for up to `most` bytes; what was not kept is gone at the end of the block, and what was kept must be
+        named by then. Raises StoreError.
 
         `check` is called before anything is written, and raises when there should not be.
         """
         check()
-        path = self._folder / f"{secrets.token_hex(16)}{_TEMPORARY}"
-        file = await _elsewhere(lambda: self._open(path))
+        file, path = await _elsewhere(self._open)
         try:
             yield Incoming(file, path, most, check)
         finally:
@@ -96,9 +95,16 @@ class Blobs:
             with suppress(OSError):  # what a full disk did not take is tried once more here
                 file.close()
 
-    def _open(self, path: Path) -> BinaryIO:
+    def _open(self) -> tuple[BinaryIO, Path]:
+        """A new file that this process holds."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+        while True:
+            path = self._folder / f"{secrets.token_hex(16)}{_TEMPORARY}"
+            file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:
+                return file, path
+            file.close()  # swept before it was held
 
     async def portions(self, name: str) -> AsyncGenerator[bytes]:
         """The bytes of a blob, in portions. Raises StoreError when they cannot be read."""
@@ -138,17 +144,34 @@ class Blobs:
         for name in names:
             (self._folder / name).unlink(missing_ok=True)
 
-    async def sweep(self, known: Collection[str], old: float = ORPHAN_SECONDS) -> int:
-        """Delete what a crash left: bytes that are not `known` and have not changed for so many seconds; how many."""
-        return await _elsewhere(lambda: self._sweep(known, time.time() - old))
+    async def sweep(self, known: Callable[[], Awaitable[Collection[str]]]) -> int:
+        """Delete what a crash left: bytes that nobody holds and nobody names; how many.
 
-    def _sweep(self, known: Collection[str], old: float) -> int:
-        if not self._folder.is_dir():
-            return 0
-        left = [path for path in self._folder.iterdir() if path.name not in known and path.stat().st_mtime <= old]
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
+        `known` is asked for the names only when it is clear what nobody holds: who lets go has named it before.
+        """
+        free = await _elsewhere(lambda: [path for path in self._all() if _if_free(path, lambda: None)])
+        named = await known() if free else ()
+        left = [path for path in free if path.name not in named]
+        return await _elsewhere(lambda: sum(_if_free(path, path.unlink) for path in left))
+
+    def _all(self) -> list[Path]:
+        return list(self._folder.iterdir()) if self._folder.is_dir() else []
+
+
+def _if_free(path: Path, act: Callable[[], object]) -> bool:
+    """Do it while holding the file, unless somebody else holds it, or it is gone. Whether it was done."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        act()
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    finally:
+        os.close(file)
+    return True
 
 
 async def _elsewhere(work: Callable[[], T]) -> T:
@@ -157,3 +180,15 @@ async def _elsewhere(work: Callable[[], T]) -> T:
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, work))
     except OSError as error:
         raise StoreError(f"The folder of files cannot be used: {error.strerror or error}. Look at its disk.") from error
+
+
+async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do it to its end, whatever becomes of the caller, who leaves only then."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # seen; the cancellation is what the caller hears
+        raise

@@ -18,4 +18,4 @@ async def collect(table: FileTable, blobs: Blobs) -> None:
 async def sweep(table: FileTable, blobs: Blobs) -> None:
     """`collect`, and remove what a crash left. Raises StoreError."""
     await collect(table, blobs)
-    await blobs.sweep(await table.blobs())
+    await blobs.sweep(table.blobs)

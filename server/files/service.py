@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from sandbox.wire import OUTPUTS
 from server.errors import Conflict, InvalidRequest, NotFound, NotSupported, Refused, SkiffError, coded
 from server.files import wire
-from server.files.blobs import Blobs, Incoming
+from server.files.blobs import Blobs, Incoming, to_its_end
 from server.files.collecting import collect
 from server.ids import new_id, now
 from server.room import Room
@@ -24,6 +24,7 @@ from server.sessions import resources
 from server.sessions.inputs import Uploaded
 from server.sessions.resources import AskedFile
 from server.sessions.workspace import File, Folder
+from server.store.answers import Keep
 from server.store.database import Cursor
 from server.store.files import FileRow, FileTable, Seen
 from server.store.resources import NewResource, ResourceRow, ResourceTable, insert_resources
@@ -127,9 +128,14 @@ class Files:
         return self._blobs.receiving(self._rules.max_bytes, self._room.check)
 
     async def keep(
-        self, incoming: Incoming, filename: str, mime_type: str, expires_in_seconds: int | None
+        self,
+        incoming: Incoming,
+        filename: str,
+        mime_type: str,
+        expires_in_seconds: int | None,
+        keep: Keep | None = None,
     ) -> dict[str, Any]:
-        """Make an upload of what came in. Raises InvalidRequest for a bad expiry."""
+        """Make an upload of what came in, and keep the answer with it. Raises InvalidRequest for a bad expiry."""
         if expires_in_seconds is not None and not EXPIRES_LEAST <= expires_in_seconds <= EXPIRES_MOST:
             raise InvalidRequest(f"expires_in_seconds: must be from {EXPIRES_LEAST} to {EXPIRES_MOST}.")
         await self.collect()
@@ -139,8 +145,10 @@ class Files:
         row = FileRow(
             new_id("file"), filename, mime_type, incoming.size, at, _expiry(at, expires_in_seconds), blob=blob
         )
-        await self._table.add(row)
-        return wire.file(row)
+        answer = wire.file(row)
+        also = None if keep is None else lambda cursor: keep(cursor, answer)
+        await to_its_end(self._table.add(row, also))  # the bytes are let go of only when they are somebody's
+        return answer
 
     async def files(
         self, limit: int, after: tuple[str, str] | None, order: str, *, scope_id: str | None = None
@@ -254,11 +262,16 @@ class Files:
         """Raises NotFound."""
         return wire.resource(await self._resource(session_id, resource_id))
 
-    async def add_resource(self, session_id: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Mount one more file, in a live sandbox at once. Raises NotFound, InvalidRequest, Conflict when archived."""
+    async def add_resource(self, session_id: str, asked: Mapping[str, Any], keep: Keep | None = None) -> dict[str, Any]:
+        """Mount one more file, in a live sandbox at once, and keep the answer with it.
+
+        Raises NotFound, InvalidRequest, Conflict when archived.
+        """
         session = await self._open(session_id)
         new = await self._copy(resources.read_file(asked))
-        row = await self._given.add(session_id, new, resources.MOST_FILES, self._rules.max_inputs_bytes)
+        most, most_bytes = resources.MOST_FILES, self._rules.max_inputs_bytes
+        also = None if keep is None else lambda cursor, row: keep(cursor, wire.resource(row))
+        row = await self._given.add(session_id, new, most, most_bytes, also)
         await self._mount(session)
         return wire.resource(row)
 

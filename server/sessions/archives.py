@@ -11,16 +11,14 @@ between is in no row: the backend's `reap` removes the one, `sweep` the other.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any
 
 from sandbox.errors import SandboxError, SandboxUnavailable, WorkspaceGone
 from sandbox.protocol import SandboxBackend, SandboxRef
 from server.errors import StoreError
-from server.files.blobs import Blobs, Incoming
+from server.files.blobs import Blobs, Incoming, to_its_end
 from server.sessions.spec import Spec
 from server.store.store import SandboxRow, Store
 
@@ -95,22 +93,13 @@ class Archives:
             logger.warning("the archive of %s is left to the next start: %s", row.session_id, error)
 
     async def sweep(self) -> None:
-        """Remove what a crash left: only the engine makes archives, and this one has not begun."""
-        await self._blobs.sweep({row.archive for row in await self._store.sandboxes() if row.archive}, old=0.0)
+        """Remove what a crash left."""
+        await self._blobs.sweep(self._names)
+
+    async def _names(self) -> set[str]:
+        return {row.archive for row in await self._store.sandboxes() if row.archive}
 
 
 def reference(row: SandboxRow) -> SandboxRef:
     """The row as the backend knows it."""
     return SandboxRef(row.backend, row.slot, row.container)
-
-
-async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do it to its end, whatever becomes of the caller, who leaves only then."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()  # seen; the cancellation is what the caller hears
-        raise

@@ -129,7 +129,8 @@ class Mounting:
 
 
 def _script(row: ResourceRow, bundle: Bundle, path: str) -> str:
-    """Made beside its place and moved there when it is whole: a second try finds either all of it or nothing."""
+    """Made beside its place and moved there when it is whole: a second try finds either all of it, by the name that it
+    was given, or nothing."""
     place, source = row.body["mount_path"], shlex.quote(path)
     ours = shlex.quote(f"/workspace/.skiff-{row.id}")
     checkout = (
@@ -141,6 +142,7 @@ def _script(row: ResourceRow, bundle: Bundle, path: str) -> str:
         f"rm -rf {ours}",
         f"git -c init.defaultBranch=main init -q {ours}",
         f"cd {ours}",
+        f"git config skiff.resource {row.id}",
         f"git remote add origin {shlex.quote(row.body['url'])}",
         f"git fetch -q {source} '+refs/heads/*:refs/remotes/origin/*'",
         checkout,
@@ -149,6 +151,7 @@ def _script(row: ResourceRow, bundle: Bundle, path: str) -> str:
     )
     return (
         f"command -v git >/dev/null || exit {NO_GIT}\n"
+        f'[ "$(git -C {shlex.quote(place)} config --get skiff.resource 2>/dev/null)" = {row.id} ] && exit 0\n'
         f'[ -z "$(ls -A {shlex.quote(place)} 2>/dev/null)" ] || exit {TAKEN}\n'
         f"( {' && '.join(steps)} ) 2>&1\ncode=$?; rm -rf {ours}; exit $code"
     )

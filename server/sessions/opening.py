@@ -19,6 +19,7 @@ from server.sessions.archives import Archives, reference
 from server.sessions.mounting import Mounting
 from server.sessions.place import Place
 from server.sessions.spec import Spec
+from server.sessions.view import cached, view_of
 from server.store.store import SandboxRow, Store
 
 logger = logging.getLogger(__name__)
@@ -61,8 +62,8 @@ class Opening:
             return await self._make(place, spec, [*news, LOST] if row.state != "making" else news)
         except SandboxGone as gone:
             raise SandboxUnavailable(f"The sandbox could not be started again: {gone}. Its files are kept.") from gone
-        if row.state == "stored":
-            await self._mounting.begin_again(place.session_id, files_alone=True)
+        if row.state in ("stored", "making"):  # what was made by a server that died has never been given anything
+            await self._mounting.begin_again(place.session_id, files_alone=row.state == "stored")
         await self._settle(place, sandbox, news or _said(row, sandbox))
         await self._archives.discard(row)
         return sandbox
@@ -103,6 +104,7 @@ class Opening:
         row = SandboxRow(session_id, ref.slot, ref.backend, ref.container, sandbox.incarnation, "live")
         await self._store.put_sandbox(replace(row, news="\n".join(news)))
         place.news, place.told = news, False
+        await self._clear_away(session_id, sandbox)
         staged = await self._store.staged_files(session_id)
         for path, content in staged.items():
             call = Call(new_id("stage"), Put(path), body=content)
@@ -113,6 +115,19 @@ class Opening:
         if staged:
             await self._store.unstage_files(session_id)
         await self._mounting.bring(session_id, sandbox)
+
+    async def _clear_away(self, session_id: str, sandbox: Sandbox) -> None:
+        """Let the runner forget what a server that died left with it: results that are in the log already, and
+        operations that nobody waits for. Open calls are not touched; they are asked for again under their ids."""
+        if not sandbox.left:
+            return
+        session, tail = await self._store.session_and_tail(session_id)
+        state = view_of(session, cached(session), tail).state
+        nobodys = sandbox.left.keys() - {call.id for call in state.calls}
+        for op_id in nobodys:
+            if sandbox.left[op_id] == "running":
+                await sandbox.cancel(op_id)
+        await sandbox.settle(sorted(nobodys))
 
     async def remove(self, row: SandboxRow) -> None:
         """Remove a sandbox with its files, wherever they are; the intent to do so is stored."""

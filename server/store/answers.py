@@ -1,16 +1,17 @@
 """The answers that were given under a key of the client's, so that asking again gives the same one.
 
-Above: the REST door, through `App`. Below: a `Database`. The table is shared with what sessions keep in transactions of
-their own (`store.request_keys`), each under a scope of its own. It does not know what an answer is.
+Above: the REST door, through `App`, and whoever keeps an answer in the transaction that it is about. Below: a
+`Database`. The table is shared with what sessions keep (`store.request_keys`), each under a scope of its own. It does
+not know what an answer is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from server.errors import Conflict
+from server.errors import Conflict, TryAgain
 from server.ids import now
 from server.store.body import dump, load
 from server.store.database import Cursor, Database, Row
@@ -20,6 +21,10 @@ KEPT_HOURS = 24
 """As long as other APIs keep theirs: a client that tries again does so within minutes."""
 SWEPT = 100
 """Old rows that one new row removes: two orders above what is added, and too few to be felt."""
+
+
+Keep = Callable[[Cursor, Mapping[str, Any]], None]
+"""Keeps an answer inside the transaction that does what was asked: both are there after a crash, or neither."""
 
 
 class AnswerStore:
@@ -48,14 +53,38 @@ class AnswerStore:
         """Keep the answer for a day. Nothing happens when there is one already."""
 
         def work(cursor: Cursor) -> None:
-            _sweep(cursor)
-            cursor.execute(
-                "INSERT INTO request_keys (scope, key, digest, answer, created_at)"
-                " VALUES (:scope, :key, :digest, :answer, :now) ON CONFLICT (scope, key) DO NOTHING",
-                {"scope": SCOPE, "key": key, "digest": digest, "answer": dump(answer), "now": now()},
-            )
+            if not _there(cursor, key):
+                _insert(cursor, key, digest, answer)
 
         await self._database.write(work)
+
+    def keeper(self, key: str, digest: str) -> Keep:
+        """What keeps the answer for a day within a transaction of somebody else's; it raises TryAgain, and ends that
+        transaction, when another process has given an answer under this key meanwhile."""
+
+        def keep(cursor: Cursor, answer: Mapping[str, Any]) -> None:
+            if _there(cursor, key):
+                raise TryAgain(f"Idempotency-Key {key!r} was answered just now. Ask again for the answer.")
+            _insert(cursor, key, digest, answer)
+
+        return keep
+
+
+def _there(cursor: Cursor, key: str) -> bool:
+    """Whether there is an answer that is still good."""
+    sql = "SELECT 1 FROM request_keys WHERE scope = :scope AND key = :key AND created_at >= :since"
+    return cursor.one(sql, {"scope": SCOPE, "key": key, "since": _since()}) is not None
+
+
+def _insert(cursor: Cursor, key: str, digest: str, answer: Mapping[str, Any]) -> None:
+    """Keep an answer, in the place of one that is too old."""
+    _sweep(cursor)
+    cursor.execute(
+        "INSERT INTO request_keys (scope, key, digest, answer, created_at)"
+        " VALUES (:scope, :key, :digest, :answer, :now)"
+        " ON CONFLICT (scope, key) DO UPDATE SET digest = :digest, answer = :answer, created_at = :now",
+        {"scope": SCOPE, "key": key, "digest": digest, "answer": dump(answer), "now": now()},
+    )
 
 
 def _sweep(cursor: Cursor) -> None:

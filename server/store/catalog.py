@@ -19,6 +19,8 @@ Change = Callable[[Body], Mapping[str, Any] | None]
 """From an object as it is to what it shall be; None leaves it. What it raises ends the transaction."""
 Position = tuple[str, str]
 """(created_at, id) of the last element of the page before; of versions (number, id)."""
+Also = Callable[[Cursor, Body], None]
+"""What else is written in the transaction, given what it has made."""
 
 _FIND: Mapping[Table, str] = {
     "agents": "SELECT v.body, t.created_at, t.archived_at FROM agents t"
@@ -34,9 +36,16 @@ class CatalogStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, table: Table, body: Mapping[str, Any]) -> Body:
+    async def add(self, table: Table, body: Mapping[str, Any], also: Also | None = None) -> Body:
         """Keep a new agent or environment. Returns it as it will be read again."""
-        return await self._database.write(lambda cursor: _insert(cursor, table, body, None))
+
+        def work(cursor: Cursor) -> Body:
+            made = _insert(cursor, table, body, None)
+            if also is not None:
+                also(cursor, made)
+            return made
+
+        return await self._database.write(work)
 
     async def save(self, table: Table, body: Mapping[str, Any], digest: str) -> Body:
         """Keep one that was described inline; an equal one (same digest) that is there already is returned instead."""
@@ -91,7 +100,7 @@ class CatalogStore:
         row = await self._database.read(work)
         return _read(row) if row else None
 
-    async def change(self, table: Table, key: str, change: Change) -> Body | None:
+    async def change(self, table: Table, key: str, change: Change, also: Also | None = None) -> Body | None:
         """Let one become what `change` says; None when there is none. An agent gets a row for its new version."""
 
         def work(cursor: Cursor) -> Body | None:
@@ -99,7 +108,10 @@ class CatalogStore:
             if old is None:
                 return None
             new = change(old)
-            return old if new is None else _replace(cursor, table, new)
+            made = old if new is None else _replace(cursor, table, new)
+            if also is not None:
+                also(cursor, made)
+            return made
 
         return await self._database.write(work)
 

@@ -6,7 +6,7 @@ not where bytes lie.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,12 +51,14 @@ class FileTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, row: FileRow) -> None:
-        """Keep a file, with its blob."""
+    async def add(self, row: FileRow, also: Callable[[Cursor], None] | None = None) -> None:
+        """Keep a file, with its blob, and what else `also` writes in the same transaction."""
 
         def work(cursor: Cursor) -> None:
             cursor.execute("INSERT INTO blobs (name, created_at) VALUES (:blob, :created_at)", row.__dict__)
             insert(cursor, row)
+            if also is not None:
+                also(cursor)
 
         await self._database.write(work)
 

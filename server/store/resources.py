@@ -6,7 +6,7 @@ Below: a `Database`, and `store.files` for the copies. It knows rows, not sandbo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,8 +106,18 @@ class ResourceTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, session_id: str, new: NewResource, most: int, most_bytes: int) -> ResourceRow:
-        """Give a session one more. Raises as `insert_resources`; InvalidRequest when its place is taken."""
+    async def add(
+        self,
+        session_id: str,
+        new: NewResource,
+        most: int,
+        most_bytes: int,
+        also: Callable[[Cursor, ResourceRow], None] | None = None,
+    ) -> ResourceRow:
+        """Give a session one more; `also` writes what belongs to it in the same transaction.
+
+        Raises as `insert_resources`; InvalidRequest when its place is taken.
+        """
 
         def work(cursor: Cursor) -> ResourceRow:
             path = new.body["mount_path"] + "/"
@@ -118,7 +128,10 @@ class ResourceTable:
             insert_resources(cursor, session_id, [new], most, most_bytes)
             found = cursor.one(f"SELECT {_COLUMNS} FROM resources WHERE id = :id", {"id": new.id})
             assert found is not None
-            return _row(found)
+            row = _row(found)
+            if also is not None:
+                also(cursor, row)
+            return row
 
         return await self._database.write(work)
 

@@ -171,6 +171,40 @@ def test_a_sandbox_that_was_let_go_can_be_taken_over_again(play: Play) -> None:
     play(story)
 
 
+def test_what_an_owner_left_unsettled_is_named_to_the_next_one(play: Play) -> None:
+    async def story(backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SMALL, fresh_slot())
+        assert sandbox.left == {}
+        kept, runs, settled = (
+            op(Bash(command="true")),
+            op(Bash(command="sleep 100"), thread="b"),
+            op(List_("/workspace")),
+        )
+        for call in (kept, settled):
+            await sandbox.call(call)
+        await sandbox.settle([settled.op_id])
+        running = asyncio.create_task(sandbox.call(runs))
+        await bash(sandbox, "true")  # behind it in the pipe: it has begun
+        await sandbox.close()
+        with pytest.raises(SandboxGone):
+            await running
+        again = await backend.attach(sandbox.ref, SMALL)
+        if again.incarnation == sandbox.incarnation:
+            assert {kept.op_id: "done", runs.op_id: "running"}.items() <= again.left.items()
+            assert settled.op_id not in again.left
+            await again.cancel(runs.op_id)
+            await again.call(runs)
+            await again.settle(list(again.left))
+            await again.call(last := op(List_("/workspace")))  # behind it in the pipe
+            await again.close()
+            again = await backend.attach(sandbox.ref, SMALL)
+            assert again.left == {last.op_id: "done"}
+        else:
+            assert again.left == {}
+
+    play(story)
+
+
 def test_destroy_removes_everything_and_can_be_repeated(play: Play) -> None:
     async def story(backend: SandboxBackend) -> None:
         sandbox = await backend.create(SMALL, fresh_slot())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from server.errors import StoreError, TooLarge
-from server.files.blobs import ORPHAN_SECONDS, Blobs
+from server.files.blobs import Blobs
 
 
 async def kept(blobs: Blobs, content: bytes) -> str:
@@ -52,17 +52,26 @@ def test_what_was_not_kept_leaves_nothing(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_only_old_bytes_that_are_nobodys_are_swept(tmp_path: Path) -> None:
+def test_only_bytes_that_nobody_names_and_nobody_brings_in_are_swept(tmp_path: Path) -> None:
     async def story() -> None:
         blobs = Blobs(tmp_path)
-        known, orphan, young = [await kept(blobs, b"x") for _ in range(3)]
-        torn = tmp_path / "torn.part"
-        torn.write_bytes(b"y")
-        for path in (tmp_path / known, tmp_path / orphan, torn):
-            old = path.stat().st_mtime - ORPHAN_SECONDS - 10
-            os.utime(path, (old, old))
-        assert await blobs.sweep({known}) == 2
-        assert set(os.listdir(tmp_path)) == {known, young}
+        known, orphan = [await kept(blobs, b"x") for _ in range(2)]
+        (tmp_path / "torn.part").write_bytes(b"y")
+        async with blobs.receiving(100) as half, blobs.receiving(100) as whole:
+            named = {known}
+            coming = await whole.keep()
+
+            async def names() -> set[str]:
+                assert orphan not in named
+                return named
+
+            assert await blobs.sweep(names) == 2
+            assert set(os.listdir(tmp_path)) > {known, coming}
+            await half.write(b"z")
+            named.add(await half.keep())
+            named.add(coming)
+        assert await blobs.sweep(names) == 0
+        assert set(os.listdir(tmp_path)) == named
 
     asyncio.run(story())
 

@@ -22,7 +22,7 @@ _AGENT = "anthropic.types.beta.BetaManagedAgentsAgent"
 
 
 async def create(call: Call) -> Mapping[str, Any]:
-    return await call.uses.catalog.create_agent(call.body)
+    return await call.uses.catalog.create_agent(call.body, call.keep)
 
 
 async def retrieve(call: Call) -> Mapping[str, Any]:
@@ -30,7 +30,7 @@ async def retrieve(call: Call) -> Mapping[str, Any]:
 
 
 async def update(call: Call) -> Mapping[str, Any]:
-    return await call.uses.catalog.update_agent(call.path["agent_id"], call.body)
+    return await call.uses.catalog.update_agent(call.path["agent_id"], call.body, call.keep)
 
 
 async def archive(call: Call) -> Mapping[str, Any]:

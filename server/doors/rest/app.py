@@ -157,7 +157,7 @@ class RestDoor:
         key = idempotency.key(named, request, idempotency.canonical(raw))
         if endpoint.keeps_key:
             return _response(await endpoint.handle(replace(call, key=(key.text, key.digest))))
-        return _response(await self._idempotency.once(key, partial(endpoint.handle, call)))
+        return _response(await self._idempotency.once(key, lambda keep: endpoint.handle(replace(call, keep=keep))))
 
     async def _once(self, named: str, request: Request, digest: bytes, make: Make) -> Mapping[str, Any]:
         """`Call.once`, with the request that it is about."""

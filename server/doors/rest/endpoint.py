@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 MANAGED_AGENTS = "managed-agents-2026-04-01"
 """The beta without which the API's own resources do not exist for a client (observed: 404)."""
 
-Make = Callable[[], Awaitable[Mapping[str, Any]]]
+Keep = Callable[[Any, Mapping[str, Any]], None]
+"""Keeps the answer for whoever asks again; for the use-case, which calls it in its own transaction."""
+Make = Callable[[Keep | None], Awaitable[Mapping[str, Any]]]
 """Does what was asked, and gives the answer."""
 
 
@@ -41,6 +43,8 @@ class Call:
     """Raises Unauthenticated when the key that the request bore is good no more: for answers that go on."""
     key: tuple[str, str] | None = None
     """(Idempotency-Key, digest of the request), where the client sent one and the endpoint stores it itself."""
+    keep: Keep | None = None
+    """Where the client sent one, for what would be done twice if it were done again."""
     once: Callable[[bytes, Make], Awaitable[Mapping[str, Any]]] | None = None
     """`once(digest, make)`, where the client sent an Idempotency-Key and the handler reads the body itself: the answer
     given before to the body with this digest, else what `make` gives."""

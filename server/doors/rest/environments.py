@@ -17,7 +17,7 @@ _ENVIRONMENT = "anthropic.types.beta.BetaEnvironment"
 
 
 async def create(call: Call) -> Mapping[str, Any]:
-    return await call.uses.catalog.create_environment(call.body)
+    return await call.uses.catalog.create_environment(call.body, call.keep)
 
 
 async def retrieve(call: Call) -> Mapping[str, Any]:

@@ -49,7 +49,7 @@ async def upload(call: Call) -> Mapping[str, Any]:
         said = part.filename or "", part.headers.get("content-type", ""), _expiry(seconds)
         make = partial(files.keep, incoming, *said)
         if call.once is None:
-            return await make()
+            return await make(None)
         digest.update(json.dumps(said).encode())
         return await call.once(digest.digest(), make)
 

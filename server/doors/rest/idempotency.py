@@ -1,8 +1,9 @@
 """`Idempotency-Key`: asked again with the same key, a POST gives the answer that it gave, and does nothing twice.
 
 Above: `app`. Below: whoever stores the answers. Successes alone are remembered: what failed changed nothing, and may
-succeed when it is asked again. Two requests with one key at the same time are told apart within this process; the
-second is asked to come back.
+succeed when it is asked again. What would be done twice if it were done again keeps its answer in its own transaction,
+so that a crash leaves both or neither; of the rest, which changes nothing the second time, the door keeps the answer.
+Two requests with one key at the same time are told apart within this process; the second is asked to come back.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from starlette.requests import Request
 from server.errors import InvalidRequest, TryAgain
 
 T = TypeVar("T")
+Keep = Callable[[Any, Mapping[str, Any]], None]
+"""Keeps an answer within the transaction that it is given; see `Answers.keeper`."""
 
 HEADER = "idempotency-key"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -33,6 +36,9 @@ class Answers(Protocol):
 
     async def remember(self, key: str, digest: str, answer: Mapping[str, Any]) -> None:
         """Keep the answer. Nothing happens when there is one already."""
+
+    def keeper(self, key: str, digest: str) -> Keep:
+        """What keeps the answer within a transaction of the use-case's own."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,8 @@ class Idempotency:
         self._answers = answers
         self._busy: set[str] = set()
 
-    async def once(self, key: Key, make: Callable[[], Awaitable[T]]) -> Mapping[str, Any] | T:
-        """The answer given before, else what `make` gives, which is kept when it is an object.
+    async def once(self, key: Key, make: Callable[[Keep], Awaitable[T]]) -> Mapping[str, Any] | T:
+        """The answer given before, else what `make` gives, which is kept when it is an object, by `make` or here.
 
         Raises TryAgain while somebody else makes it, Conflict when the key was used for another request.
         """
@@ -80,7 +86,7 @@ class Idempotency:
             given = await self._answers.recall(key.text, key.digest)
             if given is not None:
                 return given
-            made = await make()
+            made = await make(self._answers.keeper(key.text, key.digest))
             if isinstance(made, Mapping):
                 await self._answers.remember(key.text, key.digest, made)
             return made

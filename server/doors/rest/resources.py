@@ -13,7 +13,7 @@ MOST = 1000
 
 
 async def add(call: Call) -> Mapping[str, Any]:
-    return await call.uses.files.add_resource(call.path["session_id"], call.body)
+    return await call.uses.files.add_resource(call.path["session_id"], call.body, call.keep)
 
 
 async def listed(call: Call) -> Mapping[str, Any]:
