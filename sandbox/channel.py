@@ -37,6 +37,9 @@ MAX_NET_QUEUE = 32 << 20
 FRAME_COST = 256
 """Counted for each waiting network frame beside its body, so that empty ones are bounded too."""
 
+MAX_EPOCH = (1 << 63) - 1
+"""Far beyond what a clock gives, and within what a frame can carry."""
+
 OnNet = Callable[[wire.Frame], Awaitable[None] | None]
 
 
@@ -74,6 +77,7 @@ class RunnerChannel:
         self.incarnation = ""
         self.ops: dict[str, str] = {}
         self.epoch = time.time_ns()
+        self._outranked = False
         self._transport = transport
         self._decoder = wire.Decoder(MAX_GARBAGE)
         self._pending: dict[str, _Pending] = {}
@@ -318,7 +322,8 @@ class RunnerChannel:
 
     def _handle(self, frame: wire.Frame) -> None:
         if frame.type == "refused" and frame.epoch > self.epoch:
-            raise SandboxGone("a newer owner has attached to the sandbox")
+            self._outrank(frame.epoch)
+            return
         if frame.epoch != self.epoch:
             return  # meant for a former owner
         if frame.type == "result":
@@ -336,6 +341,15 @@ class RunnerChannel:
             log.warning("sandbox runner refused a frame: %.200r", frame.header.get("why"))
         elif frame.type.startswith("net.") and self._on_net is not None:
             self._pass_to_net(frame)
+
+    def _outrank(self, epoch: int) -> None:
+        """Whoever attached last is the owner, and the numbers come from a clock: where that was set back since, this
+        attachment takes the next number, once. An attachment that was open already has really been succeeded."""
+        opening = self._hello is not None and not self._hello.done()
+        if not opening or self._outranked or epoch >= MAX_EPOCH:
+            raise SandboxGone("a newer owner has attached to the sandbox")
+        self._outranked, self.epoch = True, epoch + 1
+        self._queue(self._encode(wire.Frame({"t": "attach"})))
 
     def _handle_hello(self, header: dict[str, Any]) -> None:
         version, incarnation, ops = header.get("version"), header.get("incarnation"), header.get("ops")

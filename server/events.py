@@ -9,6 +9,7 @@ A row of the log has a public part (what the doors show) or none, and a private 
     delivered    {ids, at}                inputs that were given to the model, in this order
     budget       {budget}                 what the session may use up, where it was made with a bound
     dispatched   {call, incarnation}      a tool call is about to be sent to this life of the sandbox
+    clock        {seconds}                the wall clock was set ahead by so much while the session worked
     raw          {content, calls, ...}    beside span.model_request_end: the assistant's content array, verbatim; of a
                                           failed request only what the provider had counted of it by then
     failure      {wait, passing, ending?} beside session.error: when the model is asked again, how the turn ended
@@ -28,6 +29,7 @@ Body = Mapping[str, Any]
 
 PRIVATE_DELIVERED = "private.delivered"
 PRIVATE_DISPATCHED = "private.dispatched"
+PRIVATE_CLOCK = "private.clock"
 PRIVATE_BUDGET = "private.budget"
 INPUT_TYPES = frozenset({"user.message", "user.interrupt"})
 """Events that a client sends and that wait in a queue until the engine delivers them."""
@@ -128,6 +130,11 @@ def custom_tool_result(
     private = None if given is None else {"content": list(given)}
     fields: dict[str, Any] = {"custom_tool_use_id": call_id, "content": list(content), "is_error": is_error}
     return _public("user.custom_tool_result", thread, private, **fields)
+
+
+def clock_set_ahead(thread: str, seconds: float) -> NewEvent:
+    """The wall clock went ahead by so many seconds that were never spent: what comes after is by its new time."""
+    return _private(PRIVATE_CLOCK, thread, seconds=round(seconds, 6))
 
 
 def delivered(thread: str, ids: Sequence[str]) -> NewEvent:

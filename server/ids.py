@@ -1,37 +1,82 @@
-"""Prefixed identifiers, and the clock. Both are injected where a test wants them fixed.
+"""Prefixed identifiers, and the clock. A test that wants another time puts a `Clock` of its own in the place of CLOCK.
 
 Prefixes are those of the wire (reference: Managed Agents API): agent_, env_, sesn_, sthr_, sevt_.
+
+Two times are told apart everywhere: the wall clock says when something was, for people and across processes, and may be
+set by anybody at any moment; how long something took, or has to wait, is measured by the steady one alone.
 """
 
 from __future__ import annotations
 
 import base64
 import secrets
+import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 _CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 """The digits of base32 to Crockford's, which sort as their values do and leave out I, L, O and U."""
 
+STEP_NS = 5 * 10**9
+"""A wall clock that gets ahead of the steady one by more between two looks was set, or the machine was asleep; what
+keeps clocks right by and by moves both."""
+
+
+class Clock:
+    """The time of day. It never runs backwards within a process: events are sorted by it.
+
+    wall     nanoseconds since the epoch, as the machine has them
+    steady   nanoseconds from anywhere; nobody can set them, and they stand still while the machine sleeps
+    """
+
+    def __init__(self, wall: Callable[[], int] = time.time_ns, steady: Callable[[], int] = time.monotonic_ns) -> None:
+        self._wall = wall
+        self._steady = steady
+        self._latest, self._at = wall(), steady()
+        self._ahead = 0
+        self._reading = threading.Lock()
+
+    def read(self) -> int:
+        """Nanoseconds since the epoch. A clock that was set back is not followed: it goes on from where it stood, at
+        the steady pace, until the machine's has caught up."""
+        with self._reading:
+            wall, steady = self._wall(), self._steady()
+            passed = steady - self._at
+            if wall < self._latest:
+                wall = self._latest + passed
+            elif wall - self._latest > passed + STEP_NS:
+                self._ahead += wall - self._latest - passed
+            self._latest, self._at = wall, steady
+            return wall
+
+    @property
+    def ahead(self) -> float:
+        """Seconds by which it went ahead in steps since this process began: time that was never spent."""
+        return self._ahead / 1e9
+
+
+CLOCK = Clock()
+
 
 def new_id(prefix: str) -> str:
     """`prefix_` and 24 characters: 9 of the clock (so that ids sort roughly by age), 15 random (75 bits)."""
-    number = (time.time_ns() // 1_000_000) << 75 | secrets.randbits(75)
+    number = (CLOCK.read() // 1_000_000) << 75 | secrets.randbits(75)
     return f"{prefix}_{base64.b32encode(number.to_bytes(15, 'big')).translate(_CROCKFORD).decode()}"
 
 
-_latest = ""
-
-
 def now() -> str:
-    """The time as the wire writes it: RFC 3339, UTC, microseconds. It never runs backwards within a process: events
-    are sorted by it."""
-    global _latest
-    _latest = max(_latest, datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"))
-    return _latest
+    """The time as the wire writes it: RFC 3339, UTC, microseconds."""
+    return _written(CLOCK.read())
 
 
 def ago(seconds: float) -> str:
-    """The time so many seconds before now, written the same way."""
-    then = datetime.now(UTC) - timedelta(seconds=seconds)
-    return then.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    """A time that was so many seconds ago for sure, written the same way: steps of the clock that this process has seen
+    do not make anything older than it is."""
+    read = CLOCK.read()
+    return _written(read - round((seconds + CLOCK.ahead) * 1e9))
+
+
+def _written(nanoseconds: int) -> str:
+    moment = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=nanoseconds // 1_000)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

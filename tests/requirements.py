@@ -1100,6 +1100,17 @@ FAULTS = (
         "server/test_sqlite.py::test_those_that_queue_behind_a_lock_give_up_at_the_same_time",
         "server/test_keys.py::test_a_key_is_good_although_its_use_cannot_be_written",
     ),
+    _r(
+        "faults-clock",
+        "A clock that is set by hours charges no time, changes no wait, deletes nothing and costs no sandbox its life.",
+        _FAULTS,
+        "scenarios/test_clocks.py::test_",
+        "server/test_ids.py::test_a_clock_that_is_set_back_goes_on_from_where_it_stood_until_the_wall_has_caught_up",
+        "server/test_ids.py::test_a_step_ahead_is_followed_and_known_to_be_no_time_that_was_spent",
+        "server/test_ids.py::test_nothing_gets_older_by_a_step_of_the_clock",
+        "server/test_ids.py::test_ids_sort_by_age_although_the_clock_is_set_back",
+        "sandbox/test_docker_backend.py::test_a_clock_that_was_set_back_does_not_cost_a_sandbox_its_life",
+    ),
 )
 
 _MONEY = "issue 4, money and time"

@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
 
 from server.files.blobs import Blobs
 from server.files.collecting import collect
+from server.ids import ago
 from server.sessions.log import Log
 from server.sessions.state import fold
 from server.sessions.view import cached
@@ -73,8 +73,7 @@ class Upkeep:
 
     async def _retire(self) -> None:
         """Delete the sessions that nothing has happened in for so many days."""
-        moment = datetime.now(UTC) - timedelta(days=self._days)
-        since, place = moment.isoformat(timespec="microseconds").replace("+00:00", "Z"), ("", "")
+        since, place = ago(self._days * 86_400), ("", "")
         while rows := await self._store.untouched(since, place, SESSIONS):
             place = (rows[-1].created_at, rows[-1].id)
             await self._retire_some(rows)

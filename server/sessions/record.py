@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from server import events, ids
 from server.events import NewEvent, StoredEvent
 from server.sessions.decide import Limits, Rest, next_work
 from server.sessions.log import Log
@@ -62,6 +63,8 @@ class Record:
         self.news = News()
         """Somebody else has written, or may have."""
         self._unread = True
+        self._clock_ahead = ids.CLOCK.ahead
+        """By how much the clock had gone ahead in steps when something was appended last."""
 
     def wake(self) -> None:
         """Somebody else has written."""
@@ -82,6 +85,7 @@ class Record:
 
     async def append(self, new: Sequence[NewEvent]) -> None:
         """Append what was done. Raises StaleWriter."""
+        new, ahead = self._timed(new)
         try:
             stored = await self._log.append(self.session_id, new, attention=True)
         except asyncio.CancelledError:
@@ -90,9 +94,11 @@ class Record:
         if stored[0].seq > self.state.seq + 1:  # somebody appended in between
             self._take(await self._log.read(self.session_id, self.state.seq))
         self._take(stored)
+        self._clock_ahead = ahead
 
     async def append_if_newest(self, new: Sequence[NewEvent]) -> bool:
         """Append what was decided on all there is, or nothing when something has come that was not known."""
+        new, ahead = self._timed(new)
         after = fold(self.state, self._numbered(new))
         at_rest = isinstance(next_work(after, self.limits), Rest)
         try:
@@ -110,7 +116,15 @@ class Record:
             self._unread = True
             raise
         self._take(stored)
+        self._clock_ahead = ahead
         return True
+
+    def _timed(self, new: Sequence[NewEvent]) -> tuple[Sequence[NewEvent], float]:
+        """The same, after a word on how far the clock was set ahead in this turn since something was appended last."""
+        ahead = ids.CLOCK.ahead
+        if ahead == self._clock_ahead or self.state.active_since is None:
+            return new, ahead
+        return [events.clock_set_ahead(self.thread, ahead - self._clock_ahead), *new], ahead
 
     def after(self, new: Sequence[NewEvent]) -> SessionState:
         """The state if these events came next."""

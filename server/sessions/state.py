@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from server.events import INPUT_TYPES, PRIVATE_BUDGET, PRIVATE_DELIVERED, PRIVATE_DISPATCHED, StoredEvent
+from server.events import INPUT_TYPES, PRIVATE_BUDGET, PRIVATE_CLOCK, PRIVATE_DELIVERED, PRIVATE_DISPATCHED, StoredEvent
 from server.providers import ModelUsage
 from server.sessions.budget import Budget, Spent, used_up, weight
 
@@ -370,6 +370,14 @@ def _call(state: SessionState, call: OpenCall) -> SessionState:
     )
 
 
+def _clock(state: SessionState, event: StoredEvent) -> SessionState:
+    """The turn began by the old time; by the new one it began so much later."""
+    if state.active_since is None:
+        return state
+    began = datetime.fromisoformat(state.active_since) + timedelta(seconds=(event.private or {})["seconds"])
+    return changed(state, active_since=began.isoformat(timespec="microseconds").replace("+00:00", "Z"))
+
+
 def _dispatched(state: SessionState, event: StoredEvent) -> SessionState:
     raw = event.private or {}
     calls = tuple(
@@ -459,6 +467,7 @@ _STEPS: Mapping[str, Fold] = {
     **dict.fromkeys(INPUT_TYPES, _input),
     PRIVATE_DELIVERED: _delivered,
     PRIVATE_DISPATCHED: _dispatched,
+    PRIVATE_CLOCK: _clock,
     PRIVATE_BUDGET: _budget,
     "session.updated": _budget,
     "session.status_running": _running,

@@ -8,11 +8,10 @@ not know what an answer is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from server.errors import Conflict, TryAgain
-from server.ids import now
+from server.ids import ago, now
 from server.store.body import dump, load
 from server.store.database import Cursor, Database, Row
 
@@ -97,5 +96,4 @@ def _sweep(cursor: Cursor) -> None:
 
 
 def _since() -> str:
-    moment = datetime.now(UTC) - timedelta(hours=KEPT_HOURS)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return ago(KEPT_HOURS * 3_600)

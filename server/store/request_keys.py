@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from server.errors import Conflict
-from server.ids import now
+from server.ids import ago, now
 from server.store.body import dump
 from server.store.database import Cursor
 from server.store.table import Table
@@ -44,8 +43,7 @@ class RequestKeyTable(Table):
 
 def since() -> str:
     """When a key had to be kept to be good now."""
-    moment = datetime.now(UTC) - timedelta(hours=KEPT_HOURS)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return ago(KEPT_HOURS * 3_600)
 
 
 def asked_before(cursor: Cursor, scope: str, key: tuple[str, str]) -> Mapping[str, Any] | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
 
-from sandbox import wire
+from sandbox import channel, wire
 from sandbox.docker import container
 from sandbox.docker.engine import Engine
 from sandbox.docker.idle import IdleSettings, should_pause
@@ -99,6 +101,24 @@ def test_a_second_process_takes_over_what_the_first_left_running() -> None:
                 second = await other.attach(first.ref, SPEC)
                 assert second.incarnation == first.incarnation
                 assert (await bash(second, "echo $x")).body == b"kept\n"
+
+    run(story)
+
+
+def test_a_clock_that_was_set_back_does_not_cost_a_sandbox_its_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with backend() as docker:
+            first = await docker.create(SPEC, "one")
+            await bash(first, "x=kept")
+            await first.close()
+            yesterday = time.time_ns() - 86_400 * 10**9
+            monkeypatch.setattr(channel, "time", SimpleNamespace(time_ns=lambda: yesterday))
+            second = await docker.attach(first.ref, SPEC)
+            assert second.incarnation == first.incarnation
+            assert (await bash(second, "echo $x")).body == b"kept\n"
+            third = await docker.attach(first.ref, SPEC)
+            assert third.incarnation == first.incarnation
+            assert (await bash(third, "echo $x")).body == b"kept\n"
 
     run(story)
 

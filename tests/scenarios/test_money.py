@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from datetime import datetime, timedelta, tzinfo
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from server import ids
 from server.errors import AtBudget
 from server.sessions.service import SessionView
+from tests.support.clocks import Machine
 from tests.support.scenario import OpenAgain, Scene, Stage, reply
 
 NO_TOOLS: dict[str, Any] = {"tools": []}
@@ -24,14 +25,9 @@ LONG = {"say": "x" * 12_000}
 
 def later(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
     """Let the clock be ahead from now on."""
-
-    class Ahead(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Ahead:
-            return cls.fromtimestamp(datetime.now(tz).timestamp() + by.total_seconds(), tz)
-
-    monkeypatch.setattr(ids, "_latest", ids.now())  # put back at the end, so that time goes on where it was
-    monkeypatch.setattr(ids, "datetime", Ahead)
+    machine = Machine(stands=False)
+    monkeypatch.setattr(ids, "CLOCK", machine.clock())
+    machine.set(by.total_seconds())
 
 
 def spent(scene: Scene) -> tuple[Decimal, int]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -24,6 +23,7 @@ from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.types import CallToolRequestParams, CallToolResult
 
+from server import ids
 from server.doors.mcp import answers
 from server.doors.mcp.door import Door, Offer, offered
 from server.doors.mcp.progress import message
@@ -54,7 +54,7 @@ class Handle:
     @classmethod
     def now(cls, kind: Kind, views: list[SessionView]) -> Handle:
         """A task that begins where these sessions stand."""
-        return cls(kind, tuple((view.id, view.state.seq) for view in views), time.time_ns() // 1_000_000)
+        return cls(kind, tuple((view.id, view.state.seq) for view in views), ids.CLOCK.read() // 1_000_000)
 
 
 @dataclass(frozen=True)
