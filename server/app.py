@@ -36,9 +36,12 @@ from server.providers import ModelProvider
 from server.providers.anthropic import AnthropicProvider
 from server.providers.pricing import Prices, list_prices
 from server.providers.scripted.provider import ScriptedProvider
+from server.providers.summary import How
+from server.providers.windows import Windows
 from server.room import Free, Room, free_bytes
 from server.sessions.archives import Archives
 from server.sessions.budget import Caps
+from server.sessions.context import Window
 from server.sessions.decide import Limits
 from server.sessions.log import Log
 from server.sessions.means import REAL_TIME, Means, Pace
@@ -148,6 +151,7 @@ class Models:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._windows = Windows(settings.context_windows, settings.context_window)
         self._made: dict[str, ModelProvider] = {}
 
     @property
@@ -161,11 +165,20 @@ class Models:
         if kind not in self._made:
             settings = self._settings
             self._made[kind] = (
-                ScriptedProvider()
+                ScriptedProvider(window=self._windows.tokens(model))
                 if kind == SCRIPTED
                 else AnthropicProvider(platform=settings.platform, silence_seconds=settings.silence_seconds)
             )
         return self._made[kind]
+
+    def window(self, model: str) -> Window:
+        """How much this model can take in, and when something is done about it."""
+        return Window(self._windows.tokens(model), self._settings.clear_at, self._settings.compact_at)
+
+    def summaries(self, model: str) -> How:
+        """How this model is asked for a summary: by its API's own means where that is wanted and can be had."""
+        wanted = self._settings.compaction == "server" and self._settings.platform != "bedrock"
+        return "server" if wanted and self._windows.summarizes(model) else "own"
 
     def has_web_tools(self, model: str) -> bool:
         """Whether this model's provider has web tools of its own: the Claude API does."""
@@ -238,7 +251,18 @@ def _engine_opener(
             await sweep(FileTable(database), _blobs(settings))
             archives = Archives(store, backend, Blobs(settings.data_dir / ARCHIVES), room.check)
             sandboxes = Sandboxes(store, backend, rules, _mounting(settings, store, log, database), archives)
-            means = Means(log, models.provider, sandboxes, prices_of(settings), limits, spending, room, pace)
+            means = Means(
+                log,
+                models.provider,
+                sandboxes,
+                prices_of(settings),
+                limits,
+                spending,
+                room,
+                models.window,
+                models.summaries,
+                pace,
+            )
             async with Supervisor(store, means, settings.max_sessions_at_work, deposed) as supervisor:
                 files = (FileTable(database), _blobs(settings))
                 upkeep = Upkeep(store, log, files, supervisor.forget, settings.retention_days)

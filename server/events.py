@@ -13,6 +13,8 @@ A row of the log has a public part (what the doors show) or none, and a private 
     raw          {content, calls, ...}    beside span.model_request_end: the assistant's content array, verbatim; of a
                                           failed request only what the provider had counted of it by then
     failure      {wait, passing, ending?} beside session.error: when the model is asked again, how the turn ended
+    cleared      {keep, says, freed, tool}   old results gave way to words that say where they are
+    compacted    {head, kept, then, ...}  beside agent.thread_context_compacted: the summary, and what stays after it
 
 Above: `sessions` and the doors. Below: `ids`. Knows nothing of storage.
 """
@@ -31,6 +33,10 @@ PRIVATE_DELIVERED = "private.delivered"
 PRIVATE_DISPATCHED = "private.dispatched"
 PRIVATE_CLOCK = "private.clock"
 PRIVATE_BUDGET = "private.budget"
+PRIVATE_CLEARED = "private.cleared"
+COMPACTED = "agent.thread_context_compacted"
+COMPACTION = "compaction"
+"""The purpose of a model request whose answer is a summary, as its start and its end say in private."""
 INPUT_TYPES = frozenset({"user.message", "user.interrupt"})
 """Events that a client sends and that wait in a queue until the engine delivers them."""
 ANSWER_TYPES = frozenset({"user.tool_confirmation", "user.custom_tool_result"})
@@ -245,8 +251,8 @@ def session_error(
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
-def model_request_start(thread: str) -> NewEvent:
-    return _public("span.model_request_start", thread)
+def model_request_start(thread: str, purpose: str | None = None) -> NewEvent:
+    return _public("span.model_request_start", thread, None if purpose is None else {"purpose": purpose})
 
 
 def model_request_end(thread: str, start_id: str, usage: Body, *, is_error: bool, raw: Body | None = None) -> NewEvent:
@@ -260,6 +266,17 @@ def model_request_end(thread: str, start_id: str, usage: Body, *, is_error: bool
         is_error=is_error,
         model_usage=usage,
     )
+
+
+def results_cleared(thread: str, *, keep: int, says: str, freed: int, tool: Body | None) -> NewEvent:
+    """The results of all but the newest `keep` rounds are replaced by `says` from here on. `freed`: tokens, estimated;
+    `tool` is what the model is offered from now on, so that it can see them again; None where it has it already."""
+    return _private(PRIVATE_CLEARED, thread, keep=keep, says=says, freed=freed, tool=tool)
+
+
+def context_compacted(thread: str, private: Body) -> NewEvent:
+    """The conversation gave way to a summary, but for its newest messages. The wire shows only that it happened."""
+    return _public(COMPACTED, thread, private)
 
 
 def agent_message(thread: str, text: str, event_id: str = "") -> NewEvent:

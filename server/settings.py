@@ -122,6 +122,21 @@ class Settings(BaseSettings):
     max_tokens_per_day: int = Field(
         0, ge=0, description="Tokens of all model requests of one day (UTC), cached ones included; 0 = no cap."
     )
+    context_window: int = Field(
+        128_000, ge=4_000, description="Tokens of context of a model that no table of windows knows."
+    )
+    context_windows: dict[str, int] = Field(
+        {}, description="Tokens of context by model name, before the built-in table (a JSON object)."
+    )
+    clear_at: float = Field(
+        0.5, gt=0, le=1, description="Share of the context window at which old tool results are cleared."
+    )
+    compact_at: float = Field(
+        0.8, gt=0, le=0.95, description="Share of the context window at which the conversation is summarized."
+    )
+    compaction: Literal["own", "server"] = Field(
+        "own", description="Who summarizes: the agent's model by a request of ours, or its API where it can (beta)."
+    )
     prices: Path | None = Field(None, description="Price table to use instead of the built-in one (same format).")
 
     max_file_mb: int = Field(500, ge=1, description="The largest file that can be uploaded, in MB.")
@@ -142,6 +157,15 @@ class Settings(BaseSettings):
     retention_days: int = Field(
         0, ge=0, description="Sessions in which nothing has happened for so many days are deleted; 0 keeps all of them."
     )
+
+    @field_validator("context_windows")
+    @classmethod
+    def _roomy(cls, windows: dict[str, int]) -> dict[str, int]:
+        """A window that holds hardly a prompt would be compacted without end."""
+        for name, tokens in windows.items():
+            if tokens < 4_000:
+                raise ValueError(f"{name}: a context window has at least 4,000 tokens")
+        return windows
 
     @field_validator("git_hosts")
     @classmethod

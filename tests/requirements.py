@@ -1167,8 +1167,72 @@ MONEY = (
     ),
 )
 
+_CONTEXT = "issue 4, context"
+
+CONTEXT = (
+    _r(
+        "context-cleared",
+        "Old tool results are cleared first, in large steps; results that are too long together are cleared too.",
+        _CONTEXT,
+        "scenarios/test_context.py::test_old_results_are_cleared_in_large_steps_and_recalled",
+        "scenarios/test_context.py::test_results_that_are_too_long_together_are_left_in_the_log",
+        "server/test_context.py::test_",
+    ),
+    _r(
+        "context-compacted",
+        "Before the window is full a summary stands for all but the newest messages; calls keep their results.",
+        _CONTEXT,
+        "scenarios/test_context.py::test_a_conversation_that_fills_the_window_is_summarized_and_goes_on",
+        "scenarios/test_context.py::test_a_long_turn_is_summarized_between_its_rounds_and_calls_keep_their_results",
+        "scenarios/test_context.py::test_the_summary_of_the_models_own_api_goes_first_and_verbatim",
+        "server/test_compaction.py::test_",
+        "server/test_state.py::test_",
+    ),
+    _r(
+        "context-too-long",
+        "A request that is too long makes room and is asked again, within a bound; what can never fit ends the turn,"
+        " and the next message works.",
+        _CONTEXT,
+        "scenarios/test_context.py::test_a_refusal_as_too_long_makes_room_and_asks_again",
+        "scenarios/test_context.py::test_a_request_that_is_too_large_is_made_smaller_too",
+        "scenarios/test_context.py::test_an_answer_cut_off_by_a_full_window_goes_on_after_a_summary",
+        "scenarios/test_context.py::test_what_can_never_fit_ends_the_turn_and_says_so_and_the_next_message_works",
+        "scenarios/test_failures.py::test_a_failure_",
+    ),
+    _r(
+        "context-recall",
+        "The log keeps everything, and the agent finds again what was taken away, by words or by number.",
+        _CONTEXT,
+        "scenarios/test_context.py::test_old_results_are_cleared_in_large_steps_and_recalled",
+        "server/test_recall.py::test_",
+    ),
+    _r(
+        "context-prefix",
+        "The prefix of a session's requests stays the same, byte for byte, across turns, restarts and hand-overs.",
+        _CONTEXT,
+        "scenarios/test_context.py::test_the_prefix_stays_the_same_across_lives_and_changes_when_the_session_is_changed",
+        "wire/test_compaction.py::test_",
+        "server/test_transcript.py::test_each_request_begins_with_the_bytes_of_the_one_before",
+    ),
+    _r(
+        "context-windows",
+        "Each model's window is known by any of its names, or set; the rest is careful.",
+        _CONTEXT,
+        "providers/test_windows.py::test_",
+    ),
+    _r(
+        "context-ratio",
+        "The cache's share of a turn is visible over MCP, on the command line and in the figures.",
+        _CONTEXT,
+        "scenarios/test_context.py::test_how_much_of_a_turn_the_cache_held_is_shown",
+        "e2e/test_commands.py::test_sessions_are_listed_shown_followed_and_removed",
+        "wire/test_health.py::test_figures_tell_what_models_were_asked_and_what_it_cost",
+    ),
+)
+
 REQUIREMENTS: tuple[Requirement, ...] = (
     *CRASHES,
+    *CONTEXT,
     *MONEY,
     *FAULTS,
     *STORIES,

@@ -13,6 +13,7 @@ from typing import Any
 from server.catalog import fields, web
 from server.errors import InvalidRequest, NotSupported
 from server.tools import toolset
+from server.tools.recall import RECALL
 
 MOST_TOOLS = 256
 """Across all toolsets (reference: overview, limits)."""
@@ -151,7 +152,7 @@ def _custom(item: Mapping[str, Any], path: str) -> dict[str, Any]:
         raise InvalidRequest(f"{path}.name must be 1 to 128 letters, digits, `_` and `-`.")
     if name.startswith(RESERVED):
         raise InvalidRequest(f"{path}.name {name!r}: names that begin with {' or '.join(RESERVED)} are reserved.")
-    if name in toolset.NAMES:
+    if name in (*toolset.NAMES, RECALL.name):
         raise InvalidRequest(f"{path}.name {name!r} is the name of a builtin tool.")
     return {
         "type": "custom",

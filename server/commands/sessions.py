@@ -44,6 +44,9 @@ async def show_one(settings: Settings, session_id: str) -> None:
         console.print(f"agent    {view.spec.agent_name}, model {view.spec.model}")
         console.print(f"turns    {state.turns}, {state.tool_calls} tool calls, {state.requests} model requests")
         console.print(f"usage    {json.dumps(session_usage(state))}", highlight=False)
+        ratio = state.context.cache_hit_ratio
+        cached = "" if ratio is None else f"; {ratio:.0%} of the latest turn's prompts came from the cache"
+        console.print(f"context  about {state.context.tokens:,} tokens{cached}", highlight=False)
         console.print(f"cost     {_dollars(state.usage.cost_usd)}, {_dollars(state.turn_cost_usd)} in the last turn")
         for name, bound in view.budget_left.items():
             console.print(f"budget   {bound['left']:.10g} of {bound['limit']:.10g} {name} left", highlight=False)

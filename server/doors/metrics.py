@@ -45,10 +45,18 @@ class _Models(Collector):
         tokens = CounterMetricFamily("skiff_model_tokens", "Their tokens, each counted once.", labels=("model", "kind"))
         for (model, kind), count in spent.tokens.items():
             tokens.add_metric((model, kind), count)
+        prompt = CounterMetricFamily("skiff_model_prompt_tokens", "Tokens of their prompts.", labels=("model",))
+        cached = CounterMetricFamily(
+            "skiff_model_prompt_cached_tokens", "Those of them that the provider's cache held.", labels=("model",)
+        )
+        for model in sorted({model for model, _ in spent.tokens}):
+            held = spent.tokens[model, "cache_read"]
+            prompt.add_metric((model,), held + spent.tokens[model, "input"] + spent.tokens[model, "cache_write"])
+            cached.add_metric((model,), held)
         usd = CounterMetricFamily("skiff_model_cost_usd", "Their cost by the price list.", labels=("model",))
         for model, amount in spent.usd.items():
             usd.add_metric((model,), float(amount))
-        yield from (requests, tokens, usd)
+        yield from (requests, tokens, prompt, cached, usd)
 
 
 class Metrics:

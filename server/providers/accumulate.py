@@ -136,7 +136,19 @@ def _finite(text: str) -> float:
 
 
 def parse_usage(usage: Mapping[str, Any]) -> ModelUsage:
-    """The wire's usage object as ModelUsage. Cache writes without a split by lifetime count as 5-minute ones."""
+    """The wire's usage object as ModelUsage. Cache writes without a split by lifetime count as 5-minute ones.
+
+    What a summary of the provider's own took stands beside the request's tokens, and is added to them.
+    """
+    found = _counted(usage)
+    for iteration in usage.get("iterations") or ():
+        if iteration.get("type") == "compaction":
+            more = vars(_counted(iteration))
+            found = ModelUsage(**{name: count + more[name] for name, count in vars(found).items()})
+    return found
+
+
+def _counted(usage: Mapping[str, Any]) -> ModelUsage:
     split = usage.get("cache_creation") or {}
     one_hour = split.get("ephemeral_1h_input_tokens") or 0
     written = usage.get("cache_creation_input_tokens") or 0

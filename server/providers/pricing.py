@@ -7,7 +7,6 @@ fast mode, regional surcharges, or what an operator really pays: `Prices.load(pa
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
@@ -17,13 +16,10 @@ from typing import Any
 
 from server.errors import InvalidRequest
 from server.providers import ModelUsage
+from server.providers.names import look_up
 
 MILLION = Decimal(1_000_000)
 _RATES = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
-_PLATFORM = re.compile(r"^(?:(?:[a-z]+\.)?anthropic[./])")
-"""Bedrock's `anthropic.` and `us.anthropic.`, and `anthropic/` of gateways."""
-_REVISION = re.compile(r"(?:\[1m\]|-latest|[-@]\d{8}|-v\d+(?::\d+)?)$")
-"""What may follow a model's name and leaves its price alone: date, Bedrock revision, window, `-latest`."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +82,7 @@ class Prices:
 
     def rates(self, model: str) -> Rates | None:
         """The rates of a model name, alias, dated or platform id; None when the list does not have it."""
-        name = _PLATFORM.sub("", model)
-        while name not in self.models:
-            shorter = _REVISION.sub("", name)
-            if shorter == name:
-                return None
-            name = shorter
-        return self.models[name]
+        return look_up(model, self.models)
 
     def cost_usd(self, model: str, usage: ModelUsage) -> Decimal | None:
         """USD of one request, exact; None for a model without a known price."""

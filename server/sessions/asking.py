@@ -6,26 +6,29 @@ follows from a failure. That is stored with it: a wait that the process does not
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 from server import events
-from server.errors import DayCapReached, ModelError, ModelRefusedRequest
-from server.events import NewEvent
+from server.errors import DayCapReached, ModelContextTooLong, ModelError, ModelRefusedRequest
+from server.events import NewEvent, Permission
 from server.ids import new_id, now
 from server.providers import BlockStarted, Chunk, ModelRequest, ModelResponse, ModelUsage, TextDelta, UsageSoFar
 from server.sessions import tracing
 from server.sessions.answer import read_answer, wire_usage
 from server.sessions.budget import Need, allowance
-from server.sessions.decide import AskModel, next_need, next_work
+from server.sessions.decide import AskModel, MakeRoom, next_need, next_work
 from server.sessions.log import Delta, Log
 from server.sessions.means import Means
 from server.sessions.record import Record
 from server.sessions.retrying import verdict
 from server.sessions.spec import Spec
 from server.sessions.state import seconds_between, spent
+
+Answering = Callable[[str, int], Awaitable[list[NewEvent]]]
+"""Sends the request whose start has this id, for so many tokens at most; gives the events of its answer."""
 
 
 class Asking:
@@ -42,31 +45,44 @@ class Asking:
         self._counted: UsageSoFar | None = None
 
     async def ask(self, work: AskModel) -> None:
-        """Begin the request in the log, then send it; after a failure, once it is time to. What comes while it waits
-        goes with the request, so it is decided anew then."""
-        if work.attempt:
-            await self._means.pace.sleep(self._left())
-            await self._record.read_on()
-            if next_work(self._record.state, self._record.limits) != work:
-                return
+        """Begin the request in the log, then send it; after a failure, once it is time to."""
+        if not await self.due(work):
+            return
+        await self.send(await self.begin(work.deliver))
+
+    async def due(self, work: AskModel | MakeRoom) -> bool:
+        """Wait until the model may be asked again. What comes meanwhile goes with the request: then this work is due no
+        more, and is decided anew."""
+        if not work.attempt:
+            return True
+        await self._means.pace.sleep(self._left())
+        await self._record.read_on()
+        return next_work(self._record.state, self._record.limits) == work
+
+    async def begin(self, deliver: Sequence[str] = (), purpose: str | None = None) -> str:
+        """Log that a request begins, with the inputs that it delivers. Returns the start's id."""
         record = self._record
         new: list[NewEvent] = []
         if record.state.status != "running":
             new += events.turn_started(record.thread, self._spec.agent_name)
-        if work.deliver:
-            new.append(events.delivered(record.thread, work.deliver))
-        start = events.model_request_start(record.thread)
+        if deliver:
+            new.append(events.delivered(record.thread, deliver))
+        start = events.model_request_start(record.thread, purpose)
         await record.append([*new, start])
-        await self.send(start.id)
+        return start.id
 
     async def send(self, start_id: str) -> None:
         """Send the request whose start is in the log, and append its answer or its failure."""
         if self._spec.in_sandbox:
             self._means.sandboxes.prepare(self._record.session_id, self._spec)
+        await self.within_bounds(start_id, self._answer)
+
+    async def within_bounds(self, start_id: str, answer: Answering) -> None:
+        """Append what comes of a request, asked within what may be spent, or what follows from its failure."""
         self._sent, self._counted = start_id, None
         try:
             async with self._means.spending.reserve(self._need()) as most:
-                await self._record.append(await self._outcome(start_id, most))
+                await self._record.append(await self._outcome(start_id, most, answer))
         except DayCapReached as error:
             await self._record.append(self._failure(start_id, error))
 
@@ -82,20 +98,30 @@ class Asking:
         room = allowance(state.budget, spent(state, state.at), request, begins=False)
         return replace(request, answer=room or request.least)
 
-    async def _outcome(self, start_id: str, max_tokens: int) -> list[NewEvent]:
+    async def _outcome(self, start_id: str, max_tokens: int, answer: Answering) -> list[NewEvent]:
         try:
             if words := self._means.room.trouble:
                 raise ModelRefusedRequest(f"The model was not asked. {words}")
-            return await self._answer(start_id, max_tokens)
+            return await answer(start_id, max_tokens)
+        except ModelContextTooLong:
+            return [self.broken_off(start_id, too_long=True)]
         except ModelError as error:
             return self._failure(start_id, error)
 
-    def broken_off(self, start_id: str) -> NewEvent:
+    def request(self, max_tokens: int, upto: int | None = None) -> ModelRequest:
+        """The request that the conversation, or its first `upto` messages, make."""
+        spec, said = self._spec, self._record.transcript
+        tools, messages = [*spec.tools, *said.tools], said.messages(upto)
+        options = {**spec.options, "betas": list(said.betas)} if said.betas else spec.options
+        return ModelRequest(spec.model, spec.system, tools, messages, max_tokens, options)
+
+    def broken_off(self, start_id: str, *, too_long: bool = False) -> NewEvent:
         """The end of a request without an answer: what the provider had counted of it by then is owed all the same.
-        Nobody knows that of a request which another process had sent."""
+        Nobody knows that of a request which another process had sent. `too_long`: a shorter one would be answered."""
         thread, counted = self._record.thread, self._counted
-        if counted is None or start_id != self._sent:
-            return events.model_request_end(thread, start_id, wire_usage(ModelUsage()), is_error=True)
+        if too_long or counted is None or start_id != self._sent:
+            known = {"too_long": True} if too_long else None
+            return events.model_request_end(thread, start_id, wire_usage(ModelUsage()), is_error=True, raw=known)
         cost = self._means.prices.cost_usd(counted.model, counted.usage)
         raw = {
             "usage": dict(vars(counted.usage)),
@@ -115,12 +141,10 @@ class Asking:
 
     async def _answer(self, start_id: str, max_tokens: int) -> list[NewEvent]:
         spec, record = self._spec, self._record
-        messages = record.transcript.messages()
-        request = ModelRequest(spec.model, spec.system, spec.tools, messages, max_tokens, spec.options)
         deltas = _Deltas(self._means.log, record.session_id, record.state.seq)
         with tracing.chat(record.session_id, spec) as span:
             try:
-                response = await self._receive(self._means.provider(spec.model).stream(request), deltas)
+                response = await self.receive(self.request(max_tokens), deltas.show)
             except ModelError as error:
                 tracing.failed(span, spec, error.error_type)
                 raise
@@ -130,7 +154,7 @@ class Asking:
             record.thread,
             start_id,
             response,
-            permission=spec.permission,
+            permission=self._permission,
             custom=spec.custom,
             event_id=deltas.event_id,
             cost=cost,
@@ -140,10 +164,21 @@ class Asking:
         incarnation = self._means.sandboxes.incarnation(record.session_id) if answer.runnable else None
         if incarnation is None:
             return answer.events
-        sent = [events.dispatched(record.thread, call.id, incarnation) for call in answer.runnable]
+        sent = [
+            events.dispatched(record.thread, call.id, incarnation)
+            for call in answer.runnable
+            if call.public is not None and call.public["name"] in spec.in_sandbox
+        ]
         return [*answer.events, *sent]
 
-    async def _receive(self, stream: AsyncIterator[Chunk], deltas: _Deltas) -> ModelResponse:
+    def _permission(self, name: str) -> Permission:
+        """The session's policy on a tool; what it was offered on the way, to look things up, may always run."""
+        offered = any(tool["name"] == name for tool in self._record.transcript.tools)
+        return "allow" if offered else self._spec.permission(name)
+
+    async def receive(self, request: ModelRequest, show: Callable[[Chunk], None]) -> ModelResponse:
+        """Ask, show what comes of the answer, and give the whole of it. Raises ModelError leaves."""
+        stream: AsyncIterator[Chunk] = self._means.provider(self._spec.model).stream(request)
         async with aclosing(stream) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
                 if isinstance(chunk, ModelResponse):
@@ -151,7 +186,7 @@ class Asking:
                 if isinstance(chunk, UsageSoFar):
                     self._counted = chunk
                 else:
-                    deltas.show(chunk)
+                    show(chunk)
         raise ModelError("The model's stream ended without an answer.")
 
     def _failure(self, start_id: str, error: ModelError) -> list[NewEvent]:
@@ -162,9 +197,10 @@ class Asking:
         if isinstance(error, DayCapReached):
             private["ending"] = error.ending
         words = f"{error}{then.words}"
+        ended = self.broken_off(start_id)
         told = events.session_error(record.thread, error.error_type, words, status, private=private)
         self._due = ((told.public or {})["processed_at"], means.pace.monotonic() + then.wait)
-        new = [self.broken_off(start_id), told]
+        new = [ended, told]
         return [*new, *events.turn_rescheduled(record.thread, self._spec.agent_name)] if then.again else new
 
 

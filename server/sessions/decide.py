@@ -5,9 +5,11 @@ The loop asks again after every step, and after every restart: the answer depend
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from server.sessions.budget import Need, Tariff, allowance, need
+from server.sessions.context import Window, what_makes_room
 from server.sessions.state import OpenCall, SessionState, spent
 
 
@@ -23,6 +25,8 @@ class Limits:
     """Model requests in one turn: a loop that goes round and round ends here, and says so."""
     tariff: Tariff | None = None
     """What this session's requests take. None for those who only look: what is under way they cannot judge."""
+    window: Window = field(default_factory=Window)
+    """How much the session's model can take in."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,17 @@ class AskModel:
 
 
 @dataclass(frozen=True)
+class MakeRoom:
+    """There is too little room for the next request in the model's context: make some first."""
+
+    way: Literal["clear", "compact", "clear_all"]
+    """Clear old results, ask for a summary, or clear all results, those of the newest calls too."""
+    attempt: int
+    deliver: tuple[str, ...]
+    """The inputs that the next request will deliver."""
+
+
+@dataclass(frozen=True)
 class Stop:
     """The turn is over, for this reason (an event `type` of the wire's stop reasons)."""
 
@@ -75,6 +90,8 @@ class Stop:
     """Inputs that came too late for this turn but were flushed by its failure; the next turn's model sees them."""
     limit: int | None = None
     """The bound on model requests in a turn, when that is what ended it: it has to be said."""
+    full: bool = False
+    """No room could be made in the model's context: that has to be said, too."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +99,7 @@ class Rest:
     """Nothing to do."""
 
 
-Work = CloseRequest | Interrupt | RunTools | Park | Resume | AskModel | Stop | Rest
+Work = CloseRequest | Interrupt | RunTools | Park | Resume | AskModel | MakeRoom | Stop | Rest
 
 
 def next_work(state: SessionState, limits: Limits) -> Work:
@@ -103,14 +120,25 @@ def next_work(state: SessionState, limits: Limits) -> Work:
         return Stop(reason, waiting, None if state.failures else limits.requests_per_turn)
     if (waiting or state.owed or state.paused) and not _affordable(state, limits):
         return Stop("budget_reached")
-    if state.paused:
+    if state.paused and not state.context.crowded:
         return AskModel((), state.failures)  # what waits is delivered once the paused answer is whole
     if state.status == "idle" and state.owed and state.turn_requests >= limits.requests_per_turn:
         return Resume()  # the turn that was parked goes on, and ends at its bound
-    if waiting or state.owed:
-        # A new turn asks at once: it does not wait for what the turn before it failed at.
-        return AskModel(waiting, 0 if state.status == "idle" else state.failures)
+    if waiting or state.owed or state.paused:
+        return _ask(state, limits, waiting)
     return Stop("refusal" if state.refusal is not None else "end_turn") if state.unfinished else Rest()
+
+
+def _ask(state: SessionState, limits: Limits, waiting: tuple[str, ...]) -> Work:
+    """Ask the model, or first make room for the request."""
+    # A new turn asks at once: it does not wait for what the turn before it failed at.
+    attempt = 0 if state.status == "idle" else state.failures
+    way = what_makes_room(state.context, sum(item.tokens for item in state.queue), limits.window)
+    if way is None:
+        return AskModel(waiting, attempt)
+    if way == "full":
+        return Stop("retries_exhausted", waiting, full=True)
+    return MakeRoom(way, attempt, waiting)
 
 
 def _calls(state: SessionState) -> Work:

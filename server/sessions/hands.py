@@ -21,10 +21,12 @@ from server.events import NewEvent
 from server.sessions import tracing
 from server.sessions.decide import AskModel, next_work
 from server.sessions.means import Means
+from server.sessions.recall import recall
 from server.sessions.record import Record
 from server.sessions.spec import Spec
 from server.sessions.state import OpenCall
 from server.tools import BadArguments
+from server.tools.recall import RECALL, read_query
 from server.tools.render import Content, render
 from server.tools.toolset import IN_SANDBOX
 
@@ -83,7 +85,10 @@ class Hands:
         ready: dict[str, Prepared] = {}
         for call in calls:
             try:
-                ready[call.id] = prepared(call)
+                if call.name == RECALL.name and call.allowed and not call.note:
+                    await self._recall(call)
+                else:
+                    ready[call.id] = prepared(call)
             except BadArguments as refusal:
                 await self._append_result(call, [events.text(str(refusal))], is_error=True)
         if ready:
@@ -110,6 +115,13 @@ class Hands:
                         await sandbox.settle([call.id])
         except (SandboxError, TimeoutError) as error:
             logger.warning("cancelling the calls of %s: %s", self._record.session_id, error)
+
+    async def _recall(self, call: OpenCall) -> None:
+        """Look something up in the log: here, and not in the sandbox, as it only reads. Raises BadArguments."""
+        record = self._record
+        with tracing.tool(record.session_id, call):
+            found = await recall(self._means.log, record.session_id, record.thread, read_query(call.input))
+        await self._append_result(call, [events.text(found)], is_error=False)
 
     def _use(self) -> AbstractAsyncContextManager[Sandbox]:
         return self._means.sandboxes.use(self._record.session_id, self._spec)

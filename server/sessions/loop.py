@@ -1,8 +1,8 @@
 """A session at work: read, decide, act, append, until there is nothing to do.
 
 The loop holds nothing that the log does not: kill it anywhere, and the next one folds the log and goes on. What to do
-is decided in `decide.py`; `asking` and `hands` do it. Above: `supervisor`, which runs one loop a session. It knows
-neither doors nor SQL.
+is decided in `decide.py`; `asking`, `compacting` and `hands` do it. Above: `supervisor`, which runs one loop a session.
+It knows neither doors nor SQL.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from server.events import NewEvent
 from server.ids import now
 from server.sessions import tracing
 from server.sessions.asking import Asking
+from server.sessions.compacting import Compacting
 from server.sessions.decide import (
     AskModel,
     CloseRequest,
     Interrupt,
+    MakeRoom,
     Park,
     Rest,
     Resume,
@@ -41,6 +43,8 @@ INTERRUPTED = "Tool execution was interrupted before completion. Please retry."
 TOO_MANY_REQUESTS = (
     "The turn was ended after {} model requests (setting requests_per_turn). Send a message to let the agent go on."
 )
+AGAIN = {"passing": True}
+"""Beside an error: the next turn is not bound to fail as this one did."""
 
 
 class Loop:
@@ -54,8 +58,10 @@ class Loop:
     def _equip(self, spec: Spec) -> None:
         """Work with this spec from now on."""
         self._spec = spec
-        self._record.limits = replace(self._means.limits, tariff=self._means.tariff(spec))
+        means = self._means
+        self._record.limits = replace(means.limits, tariff=means.tariff(spec), window=means.window(spec.model))
         self._asking = Asking(self._means, self._record, spec)
+        self._compacting = Compacting(self._means, self._record, spec, self._asking)
         self._hands = Hands(self._means, self._record, spec)
 
     @property
@@ -98,10 +104,20 @@ class Loop:
                 await self._record.append_if_newest(self._turn_end(parked))
             case Resume():
                 await self._record.append_if_newest(events.turn_started(self._record.thread, self._spec.agent_name))
+            case MakeRoom():
+                await self._make_room(work)
             case AskModel():
                 await self._until_interrupted(self._asking.ask(work))
             case Stop():
                 await self._stop(work)
+
+    async def _make_room(self, work: MakeRoom) -> None:
+        if work.way != "compact":
+            await self._compacting.clear(work)
+        elif self._compacting.cut(work):
+            await self._until_interrupted(self._compacting.summarize(work))
+        else:
+            await self._stop(Stop("retries_exhausted", work.deliver, full=True))
 
     async def _until_interrupted(self, act: Awaitable[None]) -> None:
         """Do it, but let an interrupt that arrives meanwhile end it: the model at once, tools by being cancelled."""
@@ -146,11 +162,14 @@ class Loop:
 
     async def _stop(self, stop: Stop) -> None:
         thread = self._record.thread
-        new = [events.delivered(thread, stop.deliver)] if stop.deliver else []
+        begins = stop.full and self._record.state.status == "idle"
+        new = events.turn_started(thread, self._spec.agent_name) if begins else []
+        new += [events.delivered(thread, stop.deliver)] if stop.deliver else []
         if stop.limit is not None:
             words = TOO_MANY_REQUESTS.format(stop.limit)
-            bound = {"passing": True}
-            new.append(events.session_error(thread, "tool_use_limit_reached_error", words, "exhausted", private=bound))
+            new.append(events.session_error(thread, "tool_use_limit_reached_error", words, "exhausted", private=AGAIN))
+        if stop.full:
+            new.append(self._compacting.limit_reached())
         await self._record.append_if_newest([*new, *self._turn_end({"type": stop.reason})])
 
     def _turn_end(self, reason: Mapping[str, Any]) -> list[NewEvent]:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from server.providers import ModelProvider
 from server.providers.pricing import Prices
+from server.providers.summary import How
 from server.room import Room
 from server.sessions.budget import Tariff
+from server.sessions.context import Window
 from server.sessions.decide import Limits
 from server.sessions.log import Log
 from server.sessions.sandboxes import Sandboxes
@@ -43,6 +45,10 @@ class Means:
     limits: Limits
     spending: Spending
     room: Room
+    window: Callable[[str], Window]
+    """How much the model of this name can take in."""
+    summaries: Callable[[str], How]
+    """How the model of this name is asked for a summary."""
     pace: Pace = REAL_TIME
 
     def tariff(self, spec: Spec) -> Tariff:

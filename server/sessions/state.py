@@ -12,9 +12,21 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from server.events import INPUT_TYPES, PRIVATE_BUDGET, PRIVATE_CLOCK, PRIVATE_DELIVERED, PRIVATE_DISPATCHED, StoredEvent
+from server.events import (
+    COMPACTED,
+    COMPACTION,
+    INPUT_TYPES,
+    PRIVATE_BUDGET,
+    PRIVATE_CLEARED,
+    PRIVATE_CLOCK,
+    PRIVATE_DELIVERED,
+    PRIVATE_DISPATCHED,
+    StoredEvent,
+)
 from server.providers import ModelUsage
+from server.sessions import context
 from server.sessions.budget import Budget, Spent, used_up, weight
+from server.sessions.context import FULL, Context
 
 TRANSITIONS: Mapping[str, frozenset[str]] = {
     "idle": frozenset({"running", "terminated"}),
@@ -28,8 +40,10 @@ REPLY_LIMIT = 200_000
 """Characters of the last reply that the state keeps: more than any model writes in one answer."""
 
 
-CUT = ("max_tokens", "model_context_window_exceeded")
+CUT = ("max_tokens", FULL)
 """Reasons of the model's API for an answer that is not whole."""
+GOES_ON = ("pause_turn", FULL)
+"""Reasons for an answer that goes on: where the provider paused it, and where it has room again."""
 
 
 class IllegalTransition(Exception):
@@ -47,6 +61,8 @@ class QueuedInput:
     """Bytes that it adds to the prompt, about."""
     size: int = 0
     """Characters that its text and data have."""
+    tokens: int = 0
+    """What it will add to the model's context, estimated."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +125,8 @@ class SessionState:
     """The next agent.message goes on with `reply`; otherwise it begins a new one."""
     refusal: Mapping[str, Any] | None = None
     usage: Usage = field(default_factory=Usage)
+    context: Context = field(default_factory=Context)
+    """How full the model's context is."""
     activity: str = ""
     """What happened last, for progress: a few words."""
     active_since: str | None = None
@@ -189,6 +207,7 @@ def load(data: Mapping[str, Any]) -> SessionState:
     values["calls"] = tuple(OpenCall(**item) for item in values["calls"])
     values["usage"] = Usage(**values["usage"])
     values["budget"] = Budget(**values["budget"]) if values.get("budget") else None
+    values["context"] = Context(**{**values["context"], "recent": tuple(values["context"]["recent"])})
     return SessionState(**values)
 
 
@@ -200,7 +219,7 @@ def _move(state: SessionState, to: str, event: StoredEvent) -> SessionState:
 
 def _input(state: SessionState, event: StoredEvent) -> SessionState:
     content = (event.private or event.public or {}).get("content", ())
-    waits = QueuedInput(event.id, event.type, event.seq, weight(content), size(content))
+    waits = QueuedInput(event.id, event.type, event.seq, weight(content), size(content), context.estimate(content))
     return changed(state, queue=(*state.queue, waits))
 
 
@@ -216,9 +235,13 @@ def _delivered(state: SessionState, event: StoredEvent) -> SessionState:
     rest = tuple(item for item in state.queue if item.id not in ids)
     if any(item.type == "user.interrupt" for item in given):
         return changed(state, queue=rest, owed=False, paused=False, ending="interrupted")
-    added = state.added + sum(item.weight for item in given)
-    owed = state.owed or any(item.type == "user.message" for item in given)
-    return changed(state, queue=rest, owed=owed, added=added)
+    return changed(
+        state,
+        queue=rest,
+        owed=state.owed or any(item.type == "user.message" for item in given),
+        added=state.added + sum(item.weight for item in given),
+        context=context.came(state.context, sum(item.tokens for item in given)),
+    )
 
 
 def _running(state: SessionState, event: StoredEvent) -> SessionState:
@@ -244,6 +267,7 @@ def _running(state: SessionState, event: StoredEvent) -> SessionState:
         last_error=None,
         ending=None,
         turn_cost_usd="0",
+        context=context.turn_begun(state.context),
         activity="starting",
     )
 
@@ -265,6 +289,7 @@ def _idle(state: SessionState, event: StoredEvent) -> SessionState:
         # A parked turn has answers that the model is still to hear of; one at its budget goes on where it was.
         owed=state.owed and (held or bool(state.calls)),
         paused=state.paused and held,
+        context=context.turn_over(state.context),
         activity="idle",
         active_since=None,
         active_seconds=round(active, 6),
@@ -282,7 +307,7 @@ def _request_start(state: SessionState, event: StoredEvent) -> SessionState:
         requests=state.requests + 1,
         turn_requests=state.turn_requests + 1,
         reply_open=False,
-        activity="thinking",
+        activity="summarizing" if (event.private or {}).get("purpose") == COMPACTION else "thinking",
     )
 
 
@@ -294,18 +319,33 @@ def _request_end(state: SessionState, event: StoredEvent) -> SessionState:
         turn = _sum(state.turn_cost_usd, cost)
         state = changed(state, usage=_add_usage(state.usage, usage, cost), turn_cost_usd=turn)
     if body.get("is_error"):
-        return state
+        return changed(state, context=context.refused(state.context)) if raw.get("too_long") else state
+    state = changed(state, failures=0, hopeless=False)
+    if raw.get("purpose") == COMPACTION:
+        return changed(state, context=context.counted_usage(state.context, usage))
+    goes_on = stop in GOES_ON
     return changed(
         state,
-        owed=stop == "pause_turn",
+        owed=goes_on,
         paused=stop == "pause_turn",
         ending=stop if stop in CUT else None,
-        failures=0,
-        hopeless=False,
         measured=sum(int(count) for name, count in usage.items() if name.endswith("_tokens")),
         added=0,
         refusal=raw.get("stop_details") or {} if stop == "refusal" else None,
+        context=context.answered(state.context, usage, stop=stop, calls=bool(state.calls)),
     )
+
+
+def _cleared(state: SessionState, event: StoredEvent) -> SessionState:
+    now = context.cleared(state.context, event.private or {})
+    return changed(state, context=now, measured=min(state.measured, now.tokens), activity="making room")
+
+
+def _compacted(state: SessionState, event: StoredEvent) -> SessionState:
+    if event.private is None:
+        return state
+    now = context.compacted(state.context, event.private)
+    return changed(state, context=now, measured=now.tokens, added=0, paused=False)
 
 
 def spent(state: SessionState, at: str | None = None) -> Spent:
@@ -391,7 +431,18 @@ def _tool_result(state: SessionState, event: StoredEvent) -> SessionState:
     calls = tuple(call for call in state.calls if call.id != body.get("tool_use_id"))
     if len(calls) == len(state.calls):
         return state  # a result of a call that the provider made itself
-    return changed(state, calls=calls, owed=True, added=state.added + weight(body.get("content", ())))
+    return _answered_call(state, calls, event)
+
+
+def _answered_call(state: SessionState, calls: tuple[OpenCall, ...], event: StoredEvent) -> SessionState:
+    content = (event.private or event.public or {}).get("content", ())
+    return changed(
+        state,
+        calls=calls,
+        owed=True,
+        added=state.added + weight(content),
+        context=context.result_came(state.context, content),
+    )
 
 
 def _confirmation(state: SessionState, event: StoredEvent) -> SessionState:
@@ -414,10 +465,7 @@ def _confirmed(call: OpenCall, body: Mapping[str, Any]) -> OpenCall:
 def _custom_result(state: SessionState, event: StoredEvent) -> SessionState:
     done = (event.public or {}).get("custom_tool_use_id")
     calls = tuple(call for call in state.calls if call.id != done or call.awaits != "result")
-    if len(calls) == len(state.calls):
-        return state
-    content = (event.private or event.public or {}).get("content", ())
-    return changed(state, calls=calls, owed=True, added=state.added + weight(content))
+    return state if len(calls) == len(state.calls) else _answered_call(state, calls, event)
 
 
 def _message(state: SessionState, event: StoredEvent) -> SessionState:
@@ -470,6 +518,8 @@ _STEPS: Mapping[str, Fold] = {
     PRIVATE_CLOCK: _clock,
     PRIVATE_BUDGET: _budget,
     "session.updated": _budget,
+    PRIVATE_CLEARED: _cleared,
+    COMPACTED: _compacted,
     "session.status_running": _running,
     "session.status_rescheduled": _rescheduled,
     "session.status_idle": _idle,

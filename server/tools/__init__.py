@@ -18,15 +18,13 @@ class BadArguments(Exception):
 
 
 @dataclass(frozen=True)
-class Tool:
-    """A builtin tool that the runner does inside the sandbox."""
+class Offered:
+    """What the model is told of a tool, and held to."""
 
     name: str
     description: str
     properties: Mapping[str, Any]
     required: tuple[str, ...]
-    operation: Callable[[Mapping[str, Any]], tuple[Operation, bytes]]
-    """Checked arguments to an operation and its payload."""
 
     def definition(self) -> dict[str, Any]:
         """The tool as the Messages API takes it."""
@@ -38,8 +36,8 @@ class Tool:
         }
         return {"name": self.name, "description": self.description, "input_schema": schema}
 
-    def prepare(self, arguments: Mapping[str, Any]) -> tuple[Operation, bytes]:
-        """The operation for this call. Raises BadArguments."""
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        """Hold a call's input to the schema. Raises BadArguments."""
         for name in self.required:
             if name not in arguments:
                 raise BadArguments(f"{self.name}: `{name}` is missing. {self._usage()}")
@@ -50,11 +48,23 @@ class Tool:
                 raise BadArguments(
                     f"{self.name}: `{name}` must be {_expected(self.properties[name])}, not {value!r:.80}."
                 )
-        return self.operation(arguments)
 
     def _usage(self) -> str:
         names = (name if name in self.required else f"{name} (optional)" for name in self.properties)
         return f"Inputs: {', '.join(names)}."
+
+
+@dataclass(frozen=True)
+class Tool(Offered):
+    """A builtin tool that the runner does inside the sandbox."""
+
+    operation: Callable[[Mapping[str, Any]], tuple[Operation, bytes]]
+    """Checked arguments to an operation and its payload."""
+
+    def prepare(self, arguments: Mapping[str, Any]) -> tuple[Operation, bytes]:
+        """The operation for this call. Raises BadArguments."""
+        self.check(arguments)
+        return self.operation(arguments)
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "boolean": (bool,), "array": (list,)}

@@ -83,6 +83,7 @@ def test_sessions_are_listed_shown_followed_and_removed(folder: Path, session: s
     assert session in skiff("sessions", "list", *where).stdout
     shown = skiff("sessions", "show", session, *where).stdout
     assert "All is well." in shown and "idle" in shown
+    assert "of the latest turn's prompts came from the cache" in shown
     told = skiff("sessions", "tail", session, *where).stdout
     assert "user.message" in told and told.rstrip().splitlines()[-1].split()[2] == "session.status_idle"
     removed = skiff("sessions", "rm", session, *where, SKIFF_SANDBOX="local")

@@ -19,8 +19,9 @@ from server.providers.anthropic import AnthropicProvider
 from server.providers.scripted import ScriptedProvider
 from server.providers.scripted.model import Answer, Failure, ScriptedModel, portions
 from server.providers.scripted.script import ScriptError, parse
+from server.providers.scripted.thoughts import sign
 from server.providers.scripted.usage import PromptCache
-from server.providers.scripted.validation import refusal, sign
+from server.providers.scripted.validation import refusal
 from tests.providers.conftest import BASH, ask, chunks, request, script, user
 from tests.support.messages_api import MessagesAPI
 
@@ -241,7 +242,11 @@ def marked(text: str, **mark: str) -> dict[str, Any]:
         body(user("a"), assistant([CALL]), user([RESULT]), user("more")),
         body(user("a"), assistant([])),
         body(user([image("image/png", PNG)])),
-        body(user("a"), assistant([{"type": "thinking", "thinking": "t", "signature": sign("t")}]), user("b")),
+        body(
+            user("a"),
+            assistant([{"type": "thinking", "thinking": "t", "signature": sign("t", body(user("a")))}]),
+            user("b"),
+        ),
         body(user([marked("a")]), tools=[{**BASH, "cache_control": {**EPHEMERAL, "ttl": "1h"}}]),
         body(user("a"), tools=[{"type": "web_search_20260318", "name": "web_search"}]),
     ],

@@ -14,11 +14,12 @@ from typing import Any
 DOCUMENT = Path(__file__).parents[2] / "docs" / "model-failures.md"
 FOR_EVER = 99
 
-OVERLOADED, RATE_LIMITED, FAILED, BILLING = (
+OVERLOADED, RATE_LIMITED, FAILED, BILLING, COMPACTION = (
     "model_overloaded_error",
     "model_rate_limited_error",
     "model_request_failed_error",
     "billing_error",
+    "compaction_limit_reached_error",
 )
 LATER = "tries again"
 PUT_RIGHT = "Once that is put right"
@@ -43,6 +44,8 @@ class Cause:
     waits: tuple[float, ...]
     stop: str
     next: str
+    shorter: bool = False
+    """It is tried again at once with less of the conversation, where there is something that can give way."""
 
 
 def _fails(status: int, **more: Any) -> dict[str, Any]:
@@ -55,6 +58,10 @@ def _retried(name: str, how: str, step: Mapping[str, Any], error: str, waits: tu
 
 def _final(name: str, how: str, step: Mapping[str, Any], error: str = FAILED) -> Cause:
     return Cause(name, how, step, error, (), "retries_exhausted", PUT_RIGHT)
+
+
+def _too_long(name: str, how: str, step: Mapping[str, Any]) -> Cause:
+    return Cause(name, how, step, COMPACTION, (), "retries_exhausted", LATER, shorter=True)
 
 
 _LONG = "prompt is too long: 210000 tokens > 200000 maximum"
@@ -89,8 +96,8 @@ CAUSES = (
     _final("unknown model", "404 `not_found_error`", _fails(404)),
     _final("no credit", "402 `billing_error`", _fails(402), BILLING),
     _final("no credit, told as a bad request", "400, by its words", _fails(400, message=_POOR), BILLING),
-    _final("context too long", "400, by its words", _fails(400, message=_LONG)),
-    _final("request too large", "413 `request_too_large`", _fails(413)),
+    _too_long("context too long", "400, by its words", _fails(400, message=_LONG)),
+    _too_long("request too large", "413 `request_too_large`", _fails(413)),
     Cause("refusal", "`stop_reason: refusal`", {"say": "No.", "stop": "refusal"}, "", (), "refusal", LATER),
     Cause(
         "answer too long",
@@ -108,7 +115,8 @@ CAUSES = (
         "",
         (),
         "end_turn",
-        "lets the agent finish",
+        "The turn is over",
+        shorter=True,
     ),
     Cause(
         "malformed tool input",
@@ -146,6 +154,9 @@ None of them terminates the session: it is idle afterwards, with its history and
   closed by `span.model_request_end` with `is_error`. Its tokens count: what the provider had reported by then (the
   input at the start of a stream) stands in that span and in the session's usage and cost. Nobody knows what it went on
   to bill, nor what it had reported to a process that was killed.
+- **Too long** is answered by making room: old tool results are cleared, then a summary stands for all but the newest
+  messages (`agent.thread_context_compacted`), and the model is asked again; where nothing is left that could give way,
+  the turn ends with that error. An answer that fills the window goes on after the summary.
 - **Refused calls** of a refusal do not run. A call with malformed input, or cut off by the answer's length, is not run
   either: the model gets an error result, and goes on.
 """
@@ -157,7 +168,7 @@ def document() -> str:
     rows.append("|---|---|---|---|---|---|")
     for cause in CAUSES:
         error = f"`{cause.error}`" if cause.error else "none"
-        again = _again(cause.waits)
+        again = "yes, shorter" if cause.shorter else _again(cause.waits)
         rows.append(f"| {cause.name} | {cause.how} | {error} | {again} | `{cause.stop}` | … {cause.next} … |")
     return _HEAD + "\n".join(rows) + "\n" + _TAIL
 

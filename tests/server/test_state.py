@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from server import events
 from server.errors import Refused
-from server.sessions.decide import AskModel, CloseRequest, Interrupt, Park, Resume, RunTools, Stop
+from server.sessions.decide import AskModel, CloseRequest, Interrupt, MakeRoom, Park, Resume, RunTools, Stop
 from server.sessions.state import (
     TRANSITIONS,
     IllegalTransition,
@@ -23,7 +23,7 @@ from server.sessions.state import (
     seconds_between,
     spent,
 )
-from tests.support.drive import ASKS, CUSTOM, Driven
+from tests.support.drive import ASKS, CUSTOM, SMALL_WINDOW, Driven
 from tests.support.factories import THREAD, LogBuilder, call, say
 
 STATUS = {
@@ -119,7 +119,7 @@ def test_a_cached_state_of_another_version_is_a_type_error(wrong: dict[str, obje
 
 # --- random lives ----------------------------------------------------------------------------------------------------
 
-OUTCOMES = ["say", "nothing", "refuse", "cut off", "fail", "fail for good", "lost", *["call"] * 5]
+OUTCOMES = ["say", "nothing", "refuse", "cut off", "full", "too long", "fail", "fail for good", "lost", *["call"] * 5]
 texts = st.sampled_from(["hi", "go on", "ä\u2028😀"])
 
 
@@ -129,7 +129,7 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.session = Driven()
+        self.session = Driven(SMALL_WINDOW)
 
     @rule(text=texts)
     def send(self, text: str) -> None:
@@ -205,9 +205,19 @@ class Life(RuleBasedStateMachine):
         outcome=st.sampled_from(OUTCOMES),
         calls=st.lists(st.sampled_from(["bash", ASKS, CUSTOM]), min_size=1, max_size=3),
         meanwhile=st.lists(st.sampled_from(["message", "interrupt"]), max_size=2),
+        first=st.sampled_from([None, None, "clear", "compact"]),
+        much=st.integers(0, 4),
     )
-    def ask(self, outcome: str, calls: list[str], meanwhile: list[str]) -> None:
-        session = self.session
+    def ask(self, outcome: str, calls: list[str], meanwhile: list[str], first: str | None, much: int) -> None:
+        """Ask, maybe after making room, whether there is too little or not."""
+        session, work = self.session, self.session.work
+        assert isinstance(work, AskModel)
+        if first == "clear":
+            session.clear(much)
+        elif first == "compact":
+            session.compact(much * 80, follows=bool(work.deliver))
+        if not isinstance(session.work, AskModel):
+            return
         start = session.begin_request()
         for what in meanwhile:
             self.send("meanwhile") if what == "message" else self.send_interrupt()
@@ -221,6 +231,10 @@ class Life(RuleBasedStateMachine):
                 session.answer(start, say("no"), asked[0], stop="refusal")
             case "cut off":
                 session.answer(start, say("and"), *asked, stop="max_tokens")
+            case "full":
+                session.answer(start, say("and"), stop="model_context_window_exceeded")
+            case "too long":
+                session.too_long(start)
             case "fail":
                 session.fail(start, retryable=True)
             case "fail for good":
@@ -242,9 +256,14 @@ class Life(RuleBasedStateMachine):
         assert {known.id: known.incarnation for known in self.session.state.calls}[chosen] == life
 
     @precondition(lambda self: isinstance(self.session.work, RunTools))
-    @rule(at=st.integers(0, 2))
-    def result(self, at: int) -> None:
-        self.session.result(at)
+    @rule(at=st.integers(0, 2), characters=st.sampled_from([0, 500, 1_500]))
+    def result(self, at: int, characters: int) -> None:
+        self.session.result(at, characters)
+
+    @precondition(lambda self: isinstance(self.session.work, MakeRoom))
+    @rule()
+    def make_room(self) -> None:
+        self.session.make_room()
 
     @invariant()
     def what_is_always_true(self) -> None:

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from server import events
-from server.events import NewEvent, StoredEvent
+from server.events import COMPACTION, NewEvent, StoredEvent
 from server.ids import now
 from server.providers import Block, ModelUsage
+from server.providers.scripted.thoughts import sign
 from server.providers.scripted.validation import refusal
 from server.sessions import inputs
 from server.sessions.answer import wire_usage
 from server.sessions.budget import Tariff
+from server.sessions.compacting import CLEARED
+from server.sessions.compaction import cut, recent_rounds, without_thoughts
+from server.sessions.context import KEEP, Window, estimate_all
 from server.sessions.decide import (
     AskModel,
     CloseRequest,
     Interrupt,
     Limits,
+    MakeRoom,
     Park,
     Rest,
     Resume,
@@ -33,8 +39,11 @@ from server.sessions.decide import (
 from server.sessions.ending import turn_end
 from server.sessions.state import SessionState, dump, fold, load
 from server.sessions.transcript import Transcript
+from server.tools.recall import RECALL
 from tests.support.factories import THREAD, LogBuilder, call, say
 
+SMALL_WINDOW = 1_500
+"""Tokens: a dozen messages, or three results that are large here."""
 LIMITS = Limits(retries=2, requests_per_turn=5, tariff=Tariff(None, max_tokens=10, head=0))
 ASKS, CUSTOM = "risky", "lookup"
 """The names of a tool that asks before it runs, and of one that the client runs."""
@@ -43,16 +52,18 @@ ASKS, CUSTOM = "risky", "lookup"
 class Driven:
     """A session, its log, and the state and transcript that grow with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, window: int = 0) -> None:
+        self.limits = replace(LIMITS, window=Window(window))
         self.log = LogBuilder()
         self.state = SessionState()
         self.transcript = Transcript()
         self.sent: list[list[tuple[str, str]]] = []
         self._asked = 0
+        self._body: dict[str, Any] = {}
 
     @property
     def work(self) -> Work:
-        return next_work(self.state, LIMITS)
+        return next_work(self.state, self.limits)
 
     def append(self, *new: NewEvent | Sequence[NewEvent]) -> list[StoredEvent]:
         stored = self.log.add(*new)
@@ -116,7 +127,12 @@ class Driven:
     def stop(self) -> None:
         work = self.work
         assert isinstance(work, Stop)
-        self.append([events.delivered(THREAD, work.deliver)] if work.deliver else [], self._end({"type": work.reason}))
+        self._stop(work)
+
+    def _stop(self, work: Stop) -> None:
+        begun = events.turn_started(THREAD, "agent") if work.full and self.state.status == "idle" else []
+        given = [events.delivered(THREAD, work.deliver)] if work.deliver else []
+        self.append(begun, given, self._end({"type": work.reason}))
 
     def park(self) -> None:
         work = self.work
@@ -145,8 +161,57 @@ class Driven:
         return start.id
 
     def answer(self, start_id: str, *content: Block, stop: str) -> None:
+        """The model thinks, and says this. What it thinks is bound to what it was asked."""
         builder = LogBuilder()
-        self.append(builder.answer(start_id, *content, stop=stop, asks=[ASKS], custom=[CUSTOM]).events)
+        thought = {"type": "thinking", "thinking": "Hm.", "signature": sign("Hm.", self._body)}
+        usage = ModelUsage(estimate_all(self._body["messages"]), 5)
+        said = [thought, *content]
+        self.append(builder.answer(start_id, *said, stop=stop, asks=[ASKS], custom=[CUSTOM], usage=usage).events)
+
+    def too_long(self, start_id: str) -> None:
+        """The provider refuses the request as more than it can take in."""
+        raw = {"too_long": True}
+        self.append(events.model_request_end(THREAD, start_id, wire_usage(ModelUsage()), is_error=True, raw=raw))
+
+    def make_room(self) -> None:
+        """What the loop does where there is too little."""
+        work = self.work
+        assert isinstance(work, MakeRoom)
+        if work.way != "compact":
+            self.clear(KEEP if work.way == "clear" else 0)
+        elif not self.compact(self.limits.window.tokens // 10, follows=bool(work.deliver)):
+            self._stop(Stop("retries_exhausted", work.deliver, full=True))
+
+    def clear(self, keep: int) -> None:
+        """Clear the results of all but so many rounds."""
+        self.sent.clear()
+        freed = self.state.context.old
+        self.append(events.results_cleared(THREAD, keep=keep, says=CLEARED, freed=freed, tool=RECALL.definition()))
+
+    def compact(self, most: int, *, follows: bool) -> bool:
+        """Let a summary stand for all but the newest messages; False when there is nothing that it could stand for."""
+        said = self.transcript.said
+        at = cut(said, most, 3 * most, follows=follows)
+        if not at:
+            return False
+        self.sent.clear()
+        head = {"role": "user", "content": [events.text("In short.")]}
+        kept = without_thoughts(said[at:])
+        compacted = {
+            "head": head,
+            "kept": len(said) - at,
+            "then": "Go on." if self.state.owed else None,
+            "after": estimate_all([head, *kept]),
+            "rounds": recent_rounds(kept),
+            "betas": [],
+            "tool": RECALL.definition(),
+        }
+        raw = {"purpose": COMPACTION, "usage": {}, "cost_usd": "0", "model": "m"}
+        start = events.model_request_start(THREAD, COMPACTION)
+        end = events.model_request_end(THREAD, start.id, wire_usage(ModelUsage()), is_error=False, raw=raw)
+        begun = events.turn_started(THREAD, "agent") if self.state.status != "running" else []
+        self.append(begun, start, end, events.context_compacted(THREAD, compacted))
+        return True
 
     def fail(self, start_id: str, *, retryable: bool) -> None:
         again = retryable and self.state.failures + 1 <= LIMITS.retries
@@ -162,12 +227,13 @@ class Driven:
         self._asked += len(names)
         return [call(f"toolu_{self._asked - n}", name) for n, name in enumerate(names)]
 
-    def result(self, at: int) -> None:
+    def result(self, at: int, characters: int = 0) -> None:
         work = self.work
         assert isinstance(work, RunTools)
         answered = work.calls[at % len(work.calls)]
         assert not answered.awaits, "nothing runs before it is allowed"
-        self.append(events.tool_result(THREAD, answered.id, [events.text(f"of {answered.id}")], is_error=False))
+        text = f"of {answered.id}" + "x" * characters
+        self.append(events.tool_result(THREAD, answered.id, [events.text(text)], is_error=False))
 
     def settle(self) -> None:
         """Go on, with a model that says only `ok` and a client that answers what it is asked, until there is nothing
@@ -193,6 +259,8 @@ class Driven:
                     self.result(0)
                 case Stop():
                     self.stop()
+                case MakeRoom():
+                    self.make_room()
                 case AskModel():
                     self.answer(self.begin_request(), say("ok"), stop="end_turn")
             self.check()
@@ -258,7 +326,9 @@ class Driven:
 
     def _check_request(self) -> None:
         messages = self.transcript.messages()
-        body = {"model": "m", "max_tokens": 10, "messages": messages, "tools": [_BASH], "system": [_SYSTEM]}
+        tools = [_BASH, *self.transcript.tools]
+        body = {"model": "m", "max_tokens": 10, "messages": messages, "tools": tools, "system": [_SYSTEM]}
+        self._body = body
         assert refusal(body) is None, refusal(body)
         assert json.dumps(body).count('"cache_control"') <= 4
         blocks = plain_blocks(messages)

@@ -29,6 +29,7 @@ from server.store.store import SessionRow, Store
 
 THREAD = "sthr_1"
 SESSION = "sesn_1"
+USAGE = ModelUsage(3, 5)
 PATIENCE = 20.0
 """Seconds after which something that should happen at once counts as not happening."""
 
@@ -108,12 +109,13 @@ class LogBuilder:
         enabled: Iterable[str] = ("bash",),
         asks: Iterable[str] = (),
         custom: Iterable[str] = (),
+        usage: ModelUsage = USAGE,
     ) -> Answer:
         permissions = {**dict.fromkeys(enabled, "allow"), **dict.fromkeys(asks, "ask")}
         found = read_answer(
             THREAD,
             start_id,
-            response(*content, stop=stop),
+            response(*content, stop=stop, usage=usage),
             permission=lambda name: cast(Permission, permissions.get(name, "deny")),
             custom=set(custom),
             event_id=fresh_id,
@@ -135,8 +137,8 @@ def fresh_id(_: int) -> str:
     return new_id("sevt")
 
 
-def response(*content: Block, stop: str = "end_turn", **fields: Any) -> ModelResponse:
-    return ModelResponse(list(content), stop, ModelUsage(3, 5), "scripted", **fields)
+def response(*content: Block, stop: str = "end_turn", usage: ModelUsage = USAGE, **fields: Any) -> ModelResponse:
+    return ModelResponse(list(content), stop, usage, "scripted", **fields)
 
 
 def say(text: str) -> dict[str, Any]:

@@ -29,6 +29,9 @@ from server.providers.scripted.usage import count_tokens
 
 PING_SECONDS = 5.0
 """How often a slow answer shows that it lives, about as the API does."""
+MOST_BYTES = 32 << 20
+"""Of a request, as the API has it."""
+TOO_LARGE = Failure(413, "request_too_large", "Request exceeds the maximum size")
 _REASONS = {200: "OK", 204: "No Content", 404: "Not Found"}
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _PING = b'event: ping\ndata: {"type":"ping"}\n\n'
@@ -44,6 +47,8 @@ class Received:
     """When it was whole."""
     headers: dict[str, str]
     body: Any
+    text: str = field(default="", repr=False)
+    """The body's own bytes."""
     status: int = 0
     answered: float = 0.0
     """When the last byte of the answer was handed to the kernel; 0 until then."""
@@ -59,6 +64,7 @@ class MessagesAPI:
 
     model: ScriptedModel = field(default_factory=ScriptedModel)
     ping_seconds: float = PING_SECONDS
+    most_bytes: int = MOST_BYTES
     requests: list[Received] = field(default_factory=list)
     deaths: deque[tuple[int, int]] = field(default_factory=deque)
     """The server dies while it answers: each is for one request, so many events and so many bytes of the next one
@@ -131,7 +137,7 @@ class _Connection(asyncio.Protocol):
     def _handle(self, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
         api = self._api
         if path == "/requests" and method == "GET":
-            self._send(200, _encode([asdict(received) for received in api.requests]).encode())
+            self._send(200, _encode([{**asdict(received), "text": ""} for received in api.requests]).encode())
         elif path == "/requests" and method == "DELETE":
             api.requests.clear()
             self._send(204, b"")
@@ -148,9 +154,11 @@ class _Connection(asyncio.Protocol):
             body = json.loads(raw)
         except ValueError:
             body = None
-        received = self._current = Received(self._started, now, headers, body)
+        received = self._current = Received(self._started, now, headers, body, raw.decode())
         self._api.requests.append(received)
-        found = check_headers(headers) or self._api.model.answer(body, betas="anthropic-beta" in headers)
+        betas = [name.strip() for name in headers.get("anthropic-beta", "").split(",") if name.strip()]
+        too_large = TOO_LARGE if len(raw) > self._api.most_bytes else None
+        found = check_headers(headers) or too_large or self._api.model.answer(body, betas=betas)
         received.status = found.status if isinstance(found, Failure) else 200
         self._api.notify()
         if isinstance(found, Failure):

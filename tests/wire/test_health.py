@@ -91,6 +91,10 @@ def test_figures_tell_what_models_were_asked_and_what_it_cost(site: Site) -> Non
     assert {dict(labels)["kind"] for name, *labels in added if name == "skiff_model_tokens_total"} == {
         "input", "output", "cache_read", "cache_write",
     }  # fmt: skip
+    prompt, cached = (
+        added[f"skiff_model_prompt_{kind}_total", ("model", MODEL)] for kind in ("tokens", "cached_tokens")
+    )
+    assert prompt > 0 and cached >= 0
     assert added["skiff_model_cost_usd_total", ("model", MODEL)] > 0
     assert ("skiff_model_cost_usd_total", ("model", "invented")) not in added
 

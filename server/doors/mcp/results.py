@@ -36,6 +36,9 @@ class TokenUsage(BaseModel):
     cache_read_input_tokens: int = Field(description="Tokens read from the prompt cache")
     cache_creation_input_tokens: int = Field(description="Tokens written to the prompt cache")
     web_search_requests: int = Field(description="Web searches that the model provider made")
+    cache_hit_ratio: float | None = Field(
+        description="Share of the latest turn's prompt tokens that the prompt cache held; null before its answer"
+    )
 
 
 class Measure(BaseModel):
@@ -235,6 +238,7 @@ def session(view: SessionView, room: int, reply_number: int | None = None, *, br
             cache_read_input_tokens=usage.cache_read_input_tokens,
             cache_creation_input_tokens=usage.cache_creation_5m_input_tokens + usage.cache_creation_1h_input_tokens,
             web_search_requests=usage.web_search_requests,
+            cache_hit_ratio=state.context.cache_hit_ratio,
         ),
         cost_usd=_dollars(state.usage.cost_usd),
         turn_cost_usd=_dollars(state.turn_cost_usd),

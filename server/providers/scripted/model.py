@@ -13,15 +13,24 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from server.providers import ModelUsage
 from server.providers.scripted.demonstration import next_step
-from server.providers.scripted.script import Place, ScriptError, Step, fill, place
-from server.providers.scripted.usage import BYTES_PER_TOKEN, PromptCache, canonical, count_tokens
-from server.providers.scripted.validation import refusal, sign
+from server.providers.scripted.script import Place, ScriptError, Step, fill, place, summary
+from server.providers.scripted.thoughts import sign, sign_summary
+from server.providers.scripted.usage import (
+    BYTES_PER_TOKEN,
+    PromptCache,
+    as_blocks,
+    canonical,
+    count_tokens,
+    prompt_tokens,
+)
+from server.providers.scripted.validation import refusal
+from server.providers.summary import SUMMARIZE
 
 Event = dict[str, Any]
 WORDS_PER_DELTA = 8
@@ -76,7 +85,7 @@ class Answer:
 
     def events(self) -> Iterator[Event]:
         """The events of the wire, in order, from message_start to message_stop."""
-        usage = wire_usage(replace(self.usage, output_tokens=1))  # nobody knows yet how long it will be
+        usage = self._wire_usage(replace(self.usage, output_tokens=1))  # nobody knows yet how long it will be
         yield {
             "type": "message_start",
             "message": {**self.message(), "content": [], "stop_reason": None, "usage": usage},
@@ -85,7 +94,7 @@ class Answer:
         for index, block in enumerate(self.content):
             yield from _block_events(index, block, self.raw_inputs.get(index))
         delta = {"stop_reason": self.stop_reason, "stop_sequence": None, "stop_details": _stop_details(self)}
-        counts = {name: count for name, count in wire_usage(self.usage).items() if name != "cache_creation"}
+        counts = {name: count for name, count in self._wire_usage(self.usage).items() if name != "cache_creation"}
         yield {"type": "message_delta", "delta": delta, "usage": counts}
         yield {"type": "message_stop"}
 
@@ -99,44 +108,53 @@ class Answer:
             "content": list(self.content),
             "stop_reason": self.stop_reason,
             "stop_sequence": None,
-            "usage": wire_usage(self.usage),
+            "usage": self._wire_usage(self.usage),
         }
+
+    def _wire_usage(self, usage: ModelUsage) -> dict[str, Any]:
+        """What a summary took stands beside the request's own tokens, of which there are none."""
+        if self.stop_reason != "compaction":
+            return wire_usage(usage)
+        return {**wire_usage(ModelUsage()), "iterations": [{"type": "compaction", **wire_usage(usage)}]}
 
 
 class ScriptedModel:
     """Answers requests. Stateless but for the prompt cache and the counters of `fail` and `cut` (see `script.py`).
 
-    `clock` gives the seconds by which cache entries expire.
+    `clock` gives the seconds by which cache entries expire, `window` the tokens that a prompt may have.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, window: int | None = None) -> None:
+        self.window = window
         self._cache = PromptCache(clock)
         self._counts: Counter[bytes] = Counter()
 
-    def answer(self, body: Any, *, betas: bool = False) -> Answer | Failure:
-        """Answer a request body, or refuse it as the API would. `betas`: it came with an anthropic-beta header."""
-        fault = refusal(body, betas=betas)
+    def answer(self, body: Any, *, betas: Collection[str] = ()) -> Answer | Failure:
+        """Answer a request body, or refuse it as the API would. `betas` are those of its anthropic-beta header."""
+        fault = refusal(body, betas=betas) or self._too_long(body)
         if fault is not None:
             return Failure(400, "invalid_request_error", fault)
         messages = body["messages"]
         offered = [str(tool.get("name", "")) for tool in body.get("tools") or ()]
         try:
             here = place(messages)
+            step = summary(messages) if _wants_summary(body) else here.step
         except ScriptError as error:
             return Failure(400, "invalid_request_error", str(error))
-        step = here.step if here.script is not None else next_step(messages, offered)
+        if here.script is None and not _wants_summary(body):
+            step = next_step(messages, offered)
         seed = _seed(messages, here)
         failure, after = self._failure(step, seed)
         if failure is not None and after is None:
             return failure
-        content, raw_inputs = _content(step, messages, offered, seed)
+        content, raw_inputs = _content(step, body, offered, seed)
         content, cut_short = _held_to(content, body["max_tokens"])
         calls = any(block["type"] == "tool_use" for block in content)
         return Answer(
             id=f"msg_{_name(seed, 'message')}",
             model=body["model"],
             content=content,
-            stop_reason="max_tokens" if cut_short else step.get("stop") or ("tool_use" if calls else "end_turn"),
+            stop_reason="max_tokens" if cut_short else step.get("stop") or _stop_reason(body, calls=calls),
             usage=self._cache.account(body, sum(count_tokens(block) for block in content) or 1),
             raw_inputs=raw_inputs,
             wait=float(step.get("wait", 0)),
@@ -146,6 +164,11 @@ class ScriptedModel:
             error=failure,
             error_after=after or 0,
         )
+
+    def _too_long(self, body: Mapping[str, Any]) -> str | None:
+        if self.window is None or (tokens := prompt_tokens(body)) <= self.window:
+            return None
+        return f"prompt is too long: {tokens} tokens > {self.window} maximum"
 
     def _failure(self, step: Step, seed: bytes) -> tuple[Failure | None, int | None]:
         fail = step.get("fail")
@@ -177,14 +200,30 @@ def _name(seed: bytes, what: str) -> str:
     return base64.b32encode(digest).decode().lower()
 
 
+def _wants_summary(body: Mapping[str, Any]) -> bool:
+    """By the API's own parameter, or by the instruction at its end."""
+    last = as_blocks(body["messages"][-1]["content"])
+    return bool(body.get("compaction")) or any(block.get("text") == SUMMARIZE for block in last)
+
+
+def _stop_reason(body: Mapping[str, Any], *, calls: bool) -> str:
+    if body.get("compaction"):
+        return "compaction"
+    return "tool_use" if calls else "end_turn"
+
+
 def _content(
-    step: Step, messages: Sequence[Mapping[str, Any]], offered: Sequence[str], seed: bytes
+    step: Step, body: Mapping[str, Any], offered: Sequence[str], seed: bytes
 ) -> tuple[list[dict[str, Any]], dict[int, str]]:
     """The blocks of an answer, and the raw text of inputs that are to be malformed, by index."""
+    messages = body["messages"]
+    if body.get("compaction"):
+        text = fill(str(step["say"]), messages)
+        return [{"type": "compaction", "content": text, "signature": sign_summary(text)}], {}
     content: list[dict[str, Any]] = []
     if step.get("think"):
         text = fill(str(step["think"]), messages)
-        content.append({"type": "thinking", "thinking": text, "signature": sign(text)})
+        content.append({"type": "thinking", "thinking": text, "signature": sign(text, body)})
     calls = list(step.get("call", ()))
     if "garbled" in step:
         calls.append({"tool": step.get("tool", "bash"), "garbled": step["garbled"]})

@@ -22,15 +22,19 @@ class ScriptedProvider:
     """A deterministic model for demonstrations and tests; it needs no key and no network.
 
     The script language is described in `script.py`. `clock` gives the seconds by which its prompt cache expires,
-    `silence_seconds` how long an answer that hangs is waited for.
+    `silence_seconds` how long an answer that hangs is waited for, `window` the tokens that a prompt may have.
     """
 
     name = "scripted"
 
     def __init__(
-        self, *, clock: Callable[[], float] = time.monotonic, silence_seconds: float = SILENCE_SECONDS
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        silence_seconds: float = SILENCE_SECONDS,
+        window: int | None = None,
     ) -> None:
-        self._model = ScriptedModel(clock)
+        self._model = ScriptedModel(clock, window)
         self._silence_seconds = silence_seconds
 
     async def warm_up(self) -> None:
@@ -40,7 +44,7 @@ class ScriptedProvider:
         """See `ModelProvider.stream`."""
         body = request_body(request)
         betas = body.pop("betas", ())
-        found = self._model.answer(body, betas=bool(betas))
+        found = self._model.answer(body, betas=betas)
         if isinstance(found, Failure):
             raise _error(found, found.status)
         accumulator = Accumulator()

@@ -27,6 +27,9 @@ How it comes
     fail       {status, type?, message?, retry_after?, times = 1, after?}: an error instead, `times` times; with
                `after`, an error event inside the stream after so many events
     cut        n: the connection drops after n events, once
+    summary    a step of its own: how a request for a summary of the conversation at this point is answered. Without
+               it, or a `say` in it, the answer names the last message and holds what is left of the script, so that
+               a conversation that goes on from there goes on with it
     A step with nothing but these goes with the step after it.
 After the last step the answer is "Done."
 
@@ -46,7 +49,7 @@ from server.providers.scripted.usage import as_blocks
 
 _FENCE = re.compile(r"^[ \t]*```script[ \t]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
 _ANSWER = frozenset({"think", "say", "blocks", "call", "garbled", "tool", "stop"})
-_MANNER = frozenset({"wait", "stream", "hang", "fail", "cut"})
+_MANNER = frozenset({"wait", "stream", "hang", "fail", "cut", "summary"})
 STOP_REASONS = frozenset(
     ("end_turn", "tool_use", "max_tokens", "stop_sequence", "pause_turn", "refusal", "model_context_window_exceeded")
 )
@@ -76,22 +79,28 @@ def place(messages: Messages) -> Place:
     """Find the governing script and the due step. Raises ScriptError for a script that cannot be followed."""
     position = 0
     for message in reversed(messages):
-        if message["role"] == "assistant":
-            position += 1
-        elif message["role"] == "user":
-            source = _last_script(message["content"])
-            if source is not None:
-                return Place(parse(source), position)
+        source = _last_script(message["role"], message["content"])
+        if source is not None:
+            return Place(parse(source), position)
+        position += message["role"] == "assistant"
     return Place(None, position)
 
 
-def _last_script(content: Any) -> str | None:
+def _last_script(role: str, content: Any) -> str | None:
     for block in reversed(as_blocks(content)):
-        if block["type"] == "text" and "```script" in block["text"]:
-            found = _FENCE.findall(block["text"])
+        text = _scripted(block, role)
+        if "```script" in text:
+            found = _FENCE.findall(text)
             if found:
                 return str(found[-1])
     return None
+
+
+def _scripted(block: Mapping[str, Any], role: str) -> str:
+    """The text of a block in which a script may stand: what a user says, and a summary."""
+    if block["type"] == "compaction":
+        return str(block.get("content") or "")
+    return str(block["text"]) if role == "user" and block["type"] == "text" else ""
 
 
 def parse(source: str) -> tuple[Step, ...]:
@@ -126,9 +135,25 @@ def _check(n: int, step: Any) -> None:
     for call in step.get("call", ()):
         if not isinstance(call, dict) or not isinstance(call.get("tool"), str):
             raise ScriptError(f"script step {n}: each call needs a tool")
+    if "summary" in step:
+        _check(n, step["summary"])
     fail = step.get("fail", {"status": 500})
     if not isinstance(fail, dict) or not isinstance(fail.get("status"), int):
         raise ScriptError(f"script step {n}: fail needs a status")
+
+
+def summary(messages: Messages) -> Step:
+    """How a request for a summary of this conversation is answered. Raises ScriptError."""
+    here = place(messages)
+    left = list(here.script or ())[here.position :]
+    fence = f"\n```script\n{_safely(left)}\n```" if here.script is not None else ""
+    plain = _FENCE.sub("", "\n".join(_texts(messages[0]["content"]))).strip() or "(nothing)"
+    return {"say": f"It began with: {plain[:500]}{fence}", **here.step.get("summary", {})}
+
+
+def _safely(steps: Sequence[Step]) -> str:
+    """Steps as JSON without a `$`: their placeholders stand for what is there when they are due."""
+    return json.dumps(steps, ensure_ascii=False).replace("$", "\\u0024")
 
 
 # --- what placeholders stand for -------------------------------------------------------------------------------------

@@ -95,6 +95,12 @@ class PromptCache:
             del self._entries[next(iter(self._entries))]
 
 
+def prompt_tokens(body: Mapping[str, Any]) -> int:
+    """Tokens of a request's prompt."""
+    size = sum(len(canonical(block)) for _, block in _blocks(body))
+    return max(1, size // BYTES_PER_TOKEN)
+
+
 def _prefixes(body: Mapping[str, Any]) -> Iterator[_Prefix]:
     """One prefix for each block of the prompt. A change of thinking or tool_choice spoils the messages' part only."""
     digest = hashlib.blake2b(canonical(body.get("model")), digest_size=16)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from server.providers.scripted import thoughts
 from server.providers.scripted.usage import as_blocks
 
 MAX_CACHE_MARKS = 4
+SUMMARY_BETA = "compact-2026-09-04"
 _TOOL_NAME = re.compile(r"^[a-zA-Z0-9_-]{1,128}$")
 _TOOL_ID = re.compile(r"^[a-zA-Z0-9_-]+$")
 
@@ -44,7 +45,8 @@ _BODY_FIELDS = frozenset(
         "top_p",
     )
 )
-_BETA_FIELDS = frozenset({"context_management", "mcp_servers", "fallbacks"})
+_BETA_FIELDS = {"context_management": None, "mcp_servers": None, "fallbacks": None, "compaction": SUMMARY_BETA}
+"""Each with the beta that it needs; None: any."""
 _MARK = "cache_control"
 _CALLED = ("tool_use_id", "content", "caller", _MARK)
 _BLOCK_FIELDS: dict[str, frozenset[str]] = {
@@ -88,21 +90,17 @@ class _Refused(Exception):
     pass
 
 
-def sign(thinking: str) -> str:
-    """The signature that the scripted model puts on a thinking block, and expects to see again."""
-    digest = hashlib.blake2b(thinking.encode("utf-8", "surrogatepass"), key=b"scripted thinking", digest_size=24)
-    return base64.b64encode(digest.digest()).decode()
-
-
-def refusal(body: Any, *, betas: bool = False) -> str | None:
-    """The invalid_request_error message for a request body, or None. `betas`: an anthropic-beta header came with it."""
+def refusal(body: Any, *, betas: Collection[str] = ()) -> str | None:
+    """The invalid_request_error message for a request body, or None. `betas` are those of its anthropic-beta header."""
     try:
         _body(body, betas)
         _tools(body.get("tools") or [])
         if "system" in body:
             _blocks("system", body["system"], frozenset({"text"}))
         _messages(body["messages"])
+        _summaries(body, betas)
         _cache_marks(body)
+        _need(not (fault := thoughts.fault(body)), str(fault))
     except _Refused as fault:
         return str(fault)
     return None
@@ -113,11 +111,11 @@ def _need(condition: object, message: str) -> None:
         raise _Refused(message)
 
 
-def _body(body: Any, betas: bool) -> None:
+def _body(body: Any, betas: Collection[str]) -> None:
     _need(isinstance(body, Mapping), "The request body is not valid JSON: an object is needed.")
     for name in ("model", "max_tokens", "messages"):
         _need(name in body, f"{name}: Field required")
-    known = _BODY_FIELDS | _BETA_FIELDS if betas else _BODY_FIELDS
+    known = _BODY_FIELDS | {name for name, needs in _BETA_FIELDS.items() if betas and needs in (None, *betas)}
     for name in body:
         _need(name in known, f"{name}: Extra inputs are not permitted")
     _need(isinstance(body["model"], str) and body["model"], "model: String should have at least 1 character")
@@ -169,9 +167,37 @@ def _messages(messages: Sequence[Any]) -> None:
         )
         allowed = _ASSISTANT_BLOCKS if role == "assistant" else _USER_BLOCKS
         _blocks(f"{where}.content", content, allowed)
-    _need(messages[0]["role"] == "user", 'messages: first message must use the "user" role')
+    first = as_blocks(messages[0]["content"])
+    summary = bool(first) and first[0]["type"] == "compaction"
+    _need(messages[0]["role"] == "user" or summary, 'messages: first message must use the "user" role')
     _final(messages[-1])
     _pairing(messages)
+
+
+def _summaries(body: Mapping[str, Any], betas: Collection[str]) -> None:
+    """A request for a summary, and the signed block that an earlier one gave."""
+    asked = body.get("compaction")
+    if asked is not None:
+        _need(
+            isinstance(asked, Mapping) and asked.get("type") == "summarize",
+            "compaction.type: Input should be 'summarize'",
+        )
+        for name in ("context_management", "stop_sequences", "tool_choice"):
+            _need(not body.get(name), f"compaction: cannot be combined with `{name}`")
+    places = [
+        (n, m, block)
+        for n, message in enumerate(body["messages"])
+        for m, block in enumerate(as_blocks(message["content"]))
+        if block["type"] == "compaction"
+    ]
+    for n, m, block in places:
+        where = f"messages.{n}.content.{m}"
+        _need(SUMMARY_BETA in betas, f"{where}: compaction blocks need the beta header {SUMMARY_BETA}")
+        _need(n == m == 0, f"{where}: compaction_block_misplaced: the block must come first in `messages`")
+        text = block.get("content")
+        _need(isinstance(text, str) and text, f"{where}.compaction.content: must not be empty")
+        signed = block.get("signature") == thoughts.sign_summary(str(text))
+        _need(signed, f"{where}: Invalid `signature` in `compaction` block")
 
 
 def _final(message: Mapping[str, Any]) -> None:
@@ -274,13 +300,6 @@ def _text(where: str, block: Mapping[str, Any]) -> None:
     _need(text.strip(), "messages: text content blocks must contain non-whitespace text")
 
 
-def _thinking(where: str, block: Mapping[str, Any]) -> None:
-    _need(
-        block["signature"] == sign(str(block["thinking"])),
-        f"{where.removesuffix('.thinking')}: Invalid `signature` in `thinking` block",
-    )
-
-
 def _tool_use(where: str, block: Mapping[str, Any]) -> None:
     _need(_TOOL_ID.match(str(block["id"])), f"{where}.id: String should match pattern '^[a-zA-Z0-9_-]+$'")
     _need(
@@ -343,7 +362,6 @@ def _base64(where: str, data: Any) -> bytes:
 
 _CHECKS = {
     "text": _text,
-    "thinking": _thinking,
     "tool_use": _tool_use,
     "server_tool_use": _tool_use,
     "tool_result": _tool_result,
