@@ -78,6 +78,10 @@ class Sandbox(Protocol):
     incarnation: str
     """Random, made by the runner at its start: two different values are two different lives."""
 
+    bare: bool
+    """What was placed in it and what it handed out are gone, although its workspace is there: somebody took them away.
+    Known of one that was made anew around its workspace, right after it was attached to."""
+
     @property
     def alive(self) -> bool:
         """Whether a call has a chance: False once the runner, or the connection to it, is known to be gone."""

@@ -22,7 +22,7 @@ from sandbox.docker.container import Container
 from sandbox.docker.engine import Engine
 from sandbox.docker.idle import IdleSettings
 from sandbox.docker.images import PACKAGE_SECONDS, Images, Progress
-from sandbox.docker.labels import PACKING_PREFIX, POOL_PREFIX, RUNNER, SPEC, object_name, spec_hash
+from sandbox.docker.labels import PACKING_PREFIX, POOL_PREFIX, RUNNER, SPEC, object_name, session_volume, spec_hash
 from sandbox.docker.launch import Body, Launcher, NetServe
 from sandbox.docker.options import check
 from sandbox.docker.packing import Packer
@@ -144,7 +144,10 @@ class DockerBackend:
             if found is not None:
                 return self._watch(self._keep(await self._launcher.take_over(spec, ref.slot, found)))
             await self._require_workspace(ref.slot)
-            return self._watch(self._keep(await self._launcher.make(spec, ref.slot)))
+            bare = not await self._has_volume(session_volume(self.installation, ref.slot))
+            container = self._keep(await self._launcher.make(spec, ref.slot))
+            container.bare = bare
+            return self._watch(container)
 
     async def stop(self, ref: SandboxRef) -> None:
         """End all processes of a sandbox that nobody is attached to; see the protocol."""
@@ -267,11 +270,15 @@ class DockerBackend:
         return bool(labels.get(SPEC) == spec_hash(spec) and current)
 
     async def _require_workspace(self, slot: str) -> None:
-        name = object_name(self.installation, slot)
+        if not await self._has_volume(object_name(self.installation, slot)):
+            raise WorkspaceGone(f"the sandbox {slot!r} and its workspace no longer exist")
+
+    async def _has_volume(self, name: str) -> bool:
         try:
             await self._engine.call("look for the workspace", lambda client: client.inspect_volume(name))
         except SandboxGone:
-            raise WorkspaceGone(f"the sandbox {slot!r} and its workspace no longer exist") from None
+            return False
+        return True
 
     @contextlib.contextmanager
     def _being_made(self, slot: str) -> Iterator[None]:

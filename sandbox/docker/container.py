@@ -52,6 +52,7 @@ class Container:
         on_close: Callable[[Container], None],
     ) -> None:
         self.ref = ref
+        self.bare = False
         self.incarnation = channel.incarnation
         self._engine = engine
         self._channel = channel

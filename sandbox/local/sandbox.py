@@ -42,6 +42,7 @@ class LocalSandbox:
         mux: NetMux | None,
     ) -> None:
         self.ref = ref
+        self.bare = False
         self.spec = spec
         self.incarnation = channel.incarnation
         self._place = place

@@ -28,6 +28,7 @@ LOST = "The sandbox was lost with all its files; this is a new, empty one."
 STOPPED = (
     "The sandbox was stopped and started again: files are kept; shell variables, background processes and /tmp are not."
 )
+BARE = "What was handed out (/mnt/session/outputs) is lost; what the session was given is there again."
 PUT_AWAY = (
     "The sandbox was put away, for it was not used for long, and is back: files are kept; shell variables, background"
     " processes and /tmp are not."
@@ -62,9 +63,11 @@ class Opening:
             return await self._make(place, spec, [*news, LOST] if row.state != "making" else news)
         except SandboxGone as gone:
             raise SandboxUnavailable(f"The sandbox could not be started again: {gone}. Its files are kept.") from gone
-        if row.state in ("stored", "making"):  # what was made by a server that died has never been given anything
-            await self._mounting.begin_again(place.session_id, files_alone=row.state == "stored")
-        await self._settle(place, sandbox, news or _said(row, sandbox))
+        if row.state in ("stored", "making") or sandbox.bare:
+            # What was made by a server that died has never been given anything; else repositories are there.
+            await self._mounting.begin_again(place.session_id, files_alone=row.state != "making")
+        told = news or _said(row, sandbox)
+        await self._settle(place, sandbox, [*told, BARE] if sandbox.bare and row.state != "making" else told)
         await self._archives.discard(row)
         return sandbox
 

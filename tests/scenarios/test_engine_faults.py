@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from sandbox import wire
 from tests.support.private_engine import PrivateEngine, private_engine, require_private_engine
-from tests.support.scenario import Scene, Stage, bash, call, reply, stage_for
+from tests.support.scenario import Scene, Stage, bash, call, eventually, reply, stage_for
 
 pytestmark = pytest.mark.docker
+TALKING = "echo once >> log; until test -e go; do echo .; sleep 0.1; done; echo done"
 WAITING = "X=kept; echo once >> log; until test -e go; do sleep 0.1; done; echo done"
 
 
@@ -83,4 +85,25 @@ def test_while_the_engine_is_away_calls_are_answered_in_words_and_afterwards_all
         assert reply(await scene.again(fresh.id, call(bash("echo up")), {"say": "$RESULT"})) == "up"
 
     ours.lives_alone()
+    stage.play(story)
+
+
+def test_an_engine_that_hangs_is_noticed_and_its_command_goes_on_when_it_does(
+    stage: Stage, ours: PrivateEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(wire, "SILENCE_SECONDS", 1.5)
+
+    async def noticed() -> bool:
+        return any("was silent for" in line for line in caplog.messages)
+
+    async def story(scene: Scene) -> None:
+        session = await scene.start(call(bash(TALKING)), call(bash("wc -l < log")), {"say": "$RESULT"})
+        await scene.appears(session, "log")
+        caplog.clear()
+        with ours.hanging():
+            await eventually(noticed)
+        await scene.service.write_workspace(session, "go", b"now")
+        assert reply(await scene.finish(session)) == "1"
+        assert (await scene.results(session))[0].splitlines()[-1] == "done"
+
     stage.play(story)

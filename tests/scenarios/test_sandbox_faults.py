@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox import wire
+from sandbox.wire import SESSION
 from tests.support.scenario import Scene, Stage, bash, call, containers, docker, reply, said
 
 TALKING = "echo once >> log; until test -e go; do echo .; sleep 0.1; done; echo done"
@@ -72,5 +73,25 @@ def test_a_container_removed_with_its_volumes_is_made_anew_and_the_loss_is_said(
         view = await scene.again(session, call(bash("ls; echo new > file")), {"say": "$RESULT"})
         assert "lost with all its files" in reply(view) and "old" not in reply(view).split()
         assert "file" in await scene.names(session)
+
+    engine.play(story)
+
+
+def test_what_a_session_was_given_comes_back_when_somebody_took_it_away_beside_its_files(engine: Stage) -> None:
+    async def story(scene: Scene) -> None:
+        folder, files = scene.app.settings.data_dir, scene.app.uses.files
+        session = (await scene.turn(call(bash("echo mine > file")), {"say": "Made."})).id
+        async with files.receiving() as incoming:
+            await incoming.write(b"given\n")
+            kept = await files.keep(incoming, "note.txt", "text/plain", None)
+        given = await files.add_resource(session, {"type": "file", "file_id": kept["id"]})
+        (container,) = containers(folder)
+        mounts = docker("inspect", "-f", "{{range .Mounts}}{{.Destination}} {{.Name}}\n{{end}}", container)
+        volumes = dict(line.split() for line in mounts.splitlines() if line)
+        docker("rm", "-f", container)
+        docker("volume", "rm", volumes[SESSION])
+        view = await scene.again(session, call(bash(f"cat file {given['mount_path']}")), {"say": "$RESULT"})
+        assert "/mnt/session/outputs) is lost" in reply(view) and "files are kept" in reply(view)
+        assert reply(view).splitlines()[-2:] == ["mine", "given"]
 
     engine.play(story)

@@ -116,6 +116,18 @@ class PrivateEngine:
             os.kill(pid, how)
         self._daemon.wait(READY_SECONDS)
 
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """It takes connections and answers nothing for the length of the block; its containers run on."""
+        assert self._daemon is not None
+        for pid in self._daemons():
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in (*self._daemons(), self._daemon.pid):  # nsenter stops with its child
+                os.kill(pid, signal.SIGCONT)
+
     def bury(self) -> None:
         """Its namespaces are gone, and it with them."""
         if self._daemon is not None:
