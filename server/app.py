@@ -43,6 +43,7 @@ from server.sessions.archives import Archives
 from server.sessions.budget import Caps
 from server.sessions.context import Window
 from server.sessions.decide import Limits
+from server.sessions.line import Line
 from server.sessions.log import Log
 from server.sessions.means import REAL_TIME, Means, Pace
 from server.sessions.mounting import Mounting
@@ -259,6 +260,7 @@ def _engine_opener(
                 limits,
                 spending,
                 room,
+                Line(settings.max_model_requests),
                 models.window,
                 models.summaries,
                 pace,

@@ -104,6 +104,9 @@ class Settings(BaseSettings):
         32, ge=1, description="Sessions that work at the same time; more wait their turn."
     )
     max_sandboxes: int = Field(32, ge=1, description="Sandboxes that exist as live processes at the same time.")
+    max_model_requests: int = Field(
+        32, ge=1, description="Model requests under way at the same time; more wait in line."
+    )
     max_tokens: int = Field(32_000, ge=256, description="Tokens that the model may write in one answer.")
     retries: int = Field(6, ge=0, le=20, description="Failed model requests in a row before a turn is given up.")
     retry_patience: float = Field(

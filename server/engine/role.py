@@ -159,6 +159,16 @@ class Role:
             with suppress(ConnectionError, Conflict):  # the next look of this engine or the next finds the session
                 await self._client.ask({"do": "wake", "session": session_id}, seconds=WAKE_SECONDS)
 
+    async def waiting(self, session_ids: Sequence[str]) -> Mapping[str, str]:
+        """What those of these sessions wait for that wait, in words; none, when the engine cannot say."""
+        request = {"do": "waiting", "sessions": list(session_ids)}
+        with suppress(ConnectionError, Conflict):
+            if self._engine is not None:
+                return (await self._handle(request, b""))[0]
+            if self._client is not None:
+                return (await self._client.ask(request, seconds=WAKE_SECONDS))[0]
+        return {}
+
     async def forget(self, session_id: str) -> None:
         """The session was deleted; the intent to remove its sandbox is stored."""
         await self._ask({"do": "forget", "session": session_id})
@@ -228,6 +238,9 @@ class Role:
             return {"backend": engine.backend}, b""
         if what == "process":
             return {"process": os.getpid()}, b""
+        if what == "waiting":
+            waits = {key: engine.supervisor.waiting(key) for key in map(str, request["sessions"])}
+            return {key: words for key, words in waits.items() if words}, b""
         if what == "gc":
             return {"removed": list(await engine.collect())}, b""
         if what == "wake":

@@ -7,7 +7,7 @@ follows from a failure. That is stored with it: a wait that the process does not
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -46,18 +46,25 @@ class Asking:
 
     async def ask(self, work: AskModel) -> None:
         """Begin the request in the log, then send it; after a failure, once it is time to."""
-        if not await self.due(work):
-            return
-        await self.send(await self.begin(work.deliver))
+        async with self.due(work) as due:
+            if isinstance(due, AskModel):
+                await self._send(await self.begin(due.deliver))
 
-    async def due(self, work: AskModel | MakeRoom) -> bool:
-        """Wait until the model may be asked again. What comes meanwhile goes with the request: then this work is due no
-        more, and is decided anew."""
-        if not work.attempt:
-            return True
-        await self._means.pace.sleep(self._left())
+    @asynccontextmanager
+    async def due(self, work: AskModel | MakeRoom) -> AsyncIterator[AskModel | MakeRoom | None]:
+        """A place among the requests under way, once the model may be asked, or asked again. What comes meanwhile goes
+        with the request, so it gives what is due by then: this work, as a rule; None where that is not due any more."""
+        if work.attempt:
+            await self._means.pace.sleep(self._left())
+        async with self._means.models.place(self._record.session_id) as waited:
+            yield await self._anew(work) if waited or work.attempt else work
+
+    async def _anew(self, work: AskModel | MakeRoom) -> AskModel | MakeRoom | None:
         await self._record.read_on()
-        return next_work(self._record.state, self._record.limits) == work
+        due = next_work(self._record.state, self._record.limits)
+        if isinstance(due, AskModel) and isinstance(work, AskModel) and due.attempt == work.attempt:
+            return due
+        return work if due == work else None
 
     async def begin(self, deliver: Sequence[str] = (), purpose: str | None = None) -> str:
         """Log that a request begins, with the inputs that it delivers. Returns the start's id."""
@@ -73,6 +80,10 @@ class Asking:
 
     async def send(self, start_id: str) -> None:
         """Send the request whose start is in the log, and append its answer or its failure."""
+        async with self._means.models.place(self._record.session_id):
+            await self._send(start_id)
+
+    async def _send(self, start_id: str) -> None:
         if self._spec.in_sandbox:
             self._means.sandboxes.prepare(self._record.session_id, self._spec)
         await self.within_bounds(start_id, self._answer)

@@ -84,10 +84,10 @@ class Compacting:
 
     async def summarize(self, work: MakeRoom) -> None:
         """Ask for a summary of all but the newest messages, and go on from there."""
-        if not await self._asking.due(work):
-            return
-        start_id = await self._asking.begin((), COMPACTION)
-        await self._asking.within_bounds(start_id, partial(self._summary, self.cut(work)))
+        async with self._asking.due(work) as due:
+            if due == work:
+                start_id = await self._asking.begin((), COMPACTION)
+                await self._asking.within_bounds(start_id, partial(self._summary, self.cut(work)))
 
     async def _summary(self, at: int, start_id: str, max_tokens: int) -> list[NewEvent]:
         record, spec = self._record, self._spec

@@ -176,12 +176,14 @@ class Hands:
         """Append a result; when it is the last one, the next request begins in the same transaction.
 
         A commit costs a good part of a millisecond, and every round of tools would pay it twice. Something that came
-        meanwhile has to be delivered first: then the result is appended alone.
+        meanwhile has to be delivered first, and a request that has to wait in line has not begun: then the result is
+        appended alone.
         """
         record = self._record
         result = self._result(call, content, is_error=is_error)
         asks_next = next_work(record.after([result]), record.limits) == AskModel((), 0)
         start = events.model_request_start(record.thread)
+        asks_next = asks_next and not self._means.models.full
         if asks_next and not record.news.is_set() and await record.append_if_newest([result, start]):
             self.begun = start.id
         else:

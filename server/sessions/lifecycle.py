@@ -73,6 +73,9 @@ class EngineLink(Protocol):
     async def wake(self, session_id: str) -> None:
         """An input was appended; see to it."""
 
+    async def waiting(self, session_ids: Sequence[str]) -> Mapping[str, str]:
+        """What those of these sessions wait for that wait, in words; none, when the engine cannot say."""
+
     async def forget(self, session_id: str) -> None:
         """The session was deleted; stop its loop and remove its sandbox."""
 

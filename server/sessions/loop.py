@@ -8,7 +8,7 @@ It knows neither doors nor SQL.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -73,20 +73,39 @@ class Loop:
         """Something was appended by somebody else: look."""
         self._record.wake()
 
-    async def run(self) -> None:
-        """Work until there is nothing to do. Raises StaleWriter when another engine has taken over."""
+    async def run(self, yields: Callable[[], bool]) -> bool:
+        """Work until there is nothing to do, or a turn is over and this one `yields` to others. Whether there is more.
+
+        Raises StaleWriter when another engine has taken over.
+        """
         self.wake()
         await self._record.read_on()
         with tracing.agent(self._record.session_id, self._spec):
-            await self._work()
+            return await self._work(yields)
 
-    async def _work(self) -> None:
-        while not isinstance(work := next_work(self._record.state, self._record.limits), Rest):
+    async def take_interrupts(self) -> bool:
+        """Do what interrupts ask and nothing else: for a session that waits. Whether it rests then."""
+        self.wake()
+        await self._record.read_on()
+        while not isinstance(work := self._next(), Rest) and self._record.state.interrupted:
+            await self._act(work)
+            await self._record.read_on()
+        return isinstance(self._next(), Rest)
+
+    def _next(self) -> Work:
+        return next_work(self._record.state, self._record.limits)
+
+    async def _work(self, yields: Callable[[], bool]) -> bool:
+        began = self._record.state.turns
+        while not isinstance(work := self._next(), Rest):
+            if self._record.state.status == "idle" and self._record.state.turns > began and yields():
+                return True
             if self._record.spec is not None and self._record.state.status == "idle":
                 self._equip(thaw(self._record.spec))  # the session was updated, which it can be only while it is idle
                 self._record.spec = None
             await self._act(work)
             await self._record.read_on()
+        return False
 
     async def _act(self, work: Work) -> None:
         match work:

@@ -15,6 +15,7 @@ from server.room import Room
 from server.sessions.budget import Tariff
 from server.sessions.context import Window
 from server.sessions.decide import Limits
+from server.sessions.line import Line
 from server.sessions.log import Log
 from server.sessions.sandboxes import Sandboxes
 from server.sessions.spec import Spec
@@ -45,6 +46,8 @@ class Means:
     limits: Limits
     spending: Spending
     room: Room
+    models: Line
+    """The model requests that may be under way at the same time, of all sessions."""
     window: Callable[[str], Window]
     """How much the model of this name can take in."""
     summaries: Callable[[str], How]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any
 
 from server import events
@@ -29,6 +30,14 @@ INTERRUPT_SECONDS = 20.0
 
 class Service(Lifecycle):
     """The use-cases: what `Looking` and `Lifecycle` have, and talking to sessions and their workspaces."""
+
+    # --- looking -----------------------------------------------------------------------------------------------------
+
+    async def with_waiting(self, views: Sequence[SessionView]) -> list[SessionView]:
+        """The same, and what each of them waits for because others have it: a turn, a sandbox, the model."""
+        running = [view.id for view in views if not view.settled]
+        words = await self._engine.waiting(running) if running else {}
+        return [replace(view, waiting=words[view.id]) if view.id in words else view for view in views]
 
     # --- talking -----------------------------------------------------------------------------------------------------
 

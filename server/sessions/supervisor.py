@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from server.errors import NotFound, StaleWriter, StoreError
+from server.sessions.line import Line
 from server.sessions.loop import Loop
 from server.sessions.means import Means
+from server.sessions.record import News
 from server.sessions.spec import thaw
+from server.sessions.view import cached, view_of
 from server.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -34,11 +38,13 @@ class Supervisor:
     def __init__(self, store: Store, means: Means, most: int, deposed: Callable[[], None]) -> None:
         self._store = store
         self._means = means
-        self._turns = asyncio.Semaphore(most)
+        self._turns = Line(most)
         self._deposed = deposed
         self._loops: dict[str, Loop] = {}
         self._resting: OrderedDict[str, tuple[Loop, int]] = OrderedDict()
         self._woken: set[str] = set()
+        self._waiting: dict[str, News] = {}
+        """Sessions in line for a turn, and whether something was appended to them."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._tending: asyncio.Task[None] | None = None
 
@@ -65,6 +71,8 @@ class Supervisor:
         loop = self._loops.get(session_id)
         if loop is not None:
             loop.wake()
+        elif session_id in self._waiting:
+            self._waiting[session_id].set()
         elif session_id not in self._tasks:
             self._tasks[session_id] = asyncio.create_task(self._drive(session_id), name=f"session {session_id}")
         else:
@@ -74,6 +82,19 @@ class Supervisor:
     def at_work(self) -> list[str]:
         """The sessions whose loops run or wait for their turn."""
         return list(self._tasks)
+
+    def waiting(self, session_id: str) -> str:
+        """What this session waits for because others have it, in words, and how many are before it; "" for nothing."""
+        sandboxes = self._means.sandboxes.berths
+        lines = (
+            ("for its turn", self._turns.before(session_id), "max_sessions_at_work"),
+            ("for a sandbox", sandboxes.before(session_id), "max_sandboxes"),
+            ("to ask the model", self._means.models.before(session_id), "max_model_requests"),
+        )
+        for what, before, setting in lines:
+            if before is not None:
+                return f"waiting {what}, {before or 'none'} before it (setting {setting})"
+        return ""
 
     async def idle(self) -> None:
         """Return when no session is at work."""
@@ -95,10 +116,7 @@ class Supervisor:
         try:
             while True:
                 try:
-                    self._woken.discard(session_id)
-                    async with self._turns:
-                        await self._run_loop(session_id)
-                    if session_id not in self._woken:
+                    if not await self._stint(session_id):
                         return
                 except StaleWriter:
                     self._deposed()
@@ -113,15 +131,60 @@ class Supervisor:
         finally:
             self._tasks.pop(session_id, None)
 
-    async def _run_loop(self, session_id: str) -> None:
+    async def _stint(self, session_id: str) -> bool:
+        """Wait for a place among the sessions at work, and have it until the session rests, or has done a turn while
+        others wait. Whether there is more to do."""
+        self._woken.discard(session_id)
+        if not await self._served(session_id):
+            return False
+        try:
+            async with self._loop(session_id) as loop:
+                with self._means.sandboxes.turn(session_id):
+                    more = await loop.run(lambda: self._turns.awaited)
+        finally:
+            self._turns.leave()
+        return more or session_id in self._woken
+
+    async def _served(self, session_id: str) -> bool:
+        """Wait for a place. An interrupt is done meanwhile, for it needs none; False when the session rests then."""
+        if self._turns.take_at_once():
+            return True
+        turn, news = self._turns.join(session_id), News()
+        self._waiting[session_id] = news
+        news.set()  # an interrupt may have come before us
+        try:
+            while not turn.done():
+                await asyncio.wait({turn, news.told()}, return_when=asyncio.FIRST_COMPLETED)
+                if not turn.done():
+                    news.clear()
+                    if await self._interrupted(session_id) and not turn.done():
+                        self._turns.give_up(turn)
+                        return False
+        except BaseException:
+            self._turns.give_up(turn)
+            raise
+        finally:
+            del self._waiting[session_id]
+        return True
+
+    async def _interrupted(self, session_id: str) -> bool:
+        """Do what interrupts of a waiting session ask, if there are any. Whether it rests then."""
+        row, tail = await self._store.session_and_tail(session_id)
+        if not view_of(row, cached(row), tail).state.interrupted:
+            return False
+        async with self._loop(session_id) as loop:
+            return await loop.take_interrupts()
+
+    @asynccontextmanager
+    async def _loop(self, session_id: str) -> AsyncIterator[Loop]:
+        """The session's loop, which hears when something is appended; kept for the next time, if it does not fail."""
         loop, _ = self._resting.pop(session_id, (None, 0))
         if loop is None:
             row = await self._store.session(session_id)
             loop = Loop(self._means, row, thaw(row.spec))
         self._loops[session_id] = loop
         try:
-            with self._means.sandboxes.turn(session_id):
-                await loop.run()
+            yield loop
         finally:
             del self._loops[session_id]
         self._resting[session_id] = (loop, loop.size)

@@ -27,6 +27,8 @@ class SessionView:
     row: SessionRow
     spec: Spec
     state: SessionState
+    waiting: str = ""
+    """What it waits for because others have it, in words; filled in by `Service.with_waiting` alone."""
 
     @property
     def id(self) -> str:

@@ -15,6 +15,7 @@ from server.doors.mcp import brevity, progress
 from server.doors.mcp.tools.transcript import page, portion
 from server.doors.mcp.tools.workspace import decoded, file, folder
 from server.sessions.state import QueuedInput, SessionState
+from server.sessions.view import SessionView
 from server.sessions.workspace import Entry, File, Folder
 
 
@@ -28,20 +29,28 @@ def test_progress_grows_with_every_telling_and_is_the_event_number_where_that_is
     assert all(a < b for a, b in itertools.pairwise(values))
 
 
+def seen(state: SessionState, waiting: str = "") -> SessionView:
+    row: Any = None  # what progress tells is folded
+    spec: Any = None
+    return SessionView(row, spec, state, waiting)
+
+
 def test_a_progress_message_says_turn_call_activity_and_time() -> None:
     state = SessionState(status="running", turns=1, tool_calls=3, activity="bash: pytest -q")
-    assert progress.message(state, 45.3) == "turn 1, call 3: bash: pytest -q (45 s)"
-    assert progress.message(replace(state, tool_calls=0), 0.2, "tests") == "tests: turn 1: bash: pytest -q"
+    assert progress.message(seen(state), 45.3) == "turn 1, call 3: bash: pytest -q (45 s)"
+    assert progress.message(seen(replace(state, tool_calls=0)), 0.2, "tests") == "tests: turn 1: bash: pytest -q"
 
 
 def test_a_message_that_waits_is_shown_as_the_next_turn_queued() -> None:
     state = SessionState(status="idle", turns=1, activity="idle", queue=(QueuedInput("a", "user.message", 3),))
-    assert progress.message(state, 0) == "turn 2: queued"
+    assert progress.message(seen(state), 0) == "turn 2: queued"
+    words = "waiting for its turn, 3 before it (setting max_sessions_at_work)"
+    assert progress.message(seen(state, words), 7) == f"turn 2: {words} (7 s)"
 
 
 def test_a_progress_message_is_one_short_line_that_keeps_its_time() -> None:
     state = SessionState(status="running", turns=1, activity="bash: " + "x\n" * 500)
-    line = progress.message(state, 12)
+    line = progress.message(seen(state), 12)
     assert len(line) == progress.MAX_MESSAGE and line.endswith("(12 s)") and "\n" not in line
 
 

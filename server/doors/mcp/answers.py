@@ -29,6 +29,7 @@ LEAST = 150
 
 async def session(service: Service, view: SessionView, budget: int) -> results.SessionResult:
     """The session in full, at most `budget` bytes."""
+    (view,) = await service.with_waiting([view])
     waiting = sum(weight(call.input) + PENDING_FRAME for call in results.pending(view))
     room = max(LEAST, budget - FRAME - waiting)
     reply = view.state.reply
@@ -41,6 +42,7 @@ async def sessions(service: Service, views: Sequence[SessionView], budget: int) 
     if len(views) == 1:
         return results.waited([await session(service, views[0], budget)])
     room = max(LEAST, budget // len(views) - BRIEF_FRAME)
+    views = await service.with_waiting(views)
     return results.waited([results.session(view, room, brief=True) for view in views])
 
 

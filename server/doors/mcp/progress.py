@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from server.sessions.service import SessionView
     from server.sessions.state import SessionState
 
 MIN_INTERVAL = 0.25
@@ -29,21 +30,22 @@ def value_after(last: float | None, number: int) -> float:
     return round(last + _CREEP, 2)
 
 
-def message(state: SessionState, seconds: float, name: str = "") -> str:
+def message(view: SessionView, seconds: float, name: str = "") -> str:
     """Such as "turn 1, call 3: bash: pytest -q (45 s)"; `seconds` is how long the activity has been seen to last.
 
     `name` goes ahead where several sessions are waited for.
     """
+    state = view.state
     where = f"turn {state.turns + _queued(state)}" + (f", call {state.tool_calls}" if state.tool_calls else "")
     age = f" ({seconds:.0f} s)" if seconds >= 1 else ""
     start = f"{name}: " if name else ""
-    line = f"{start}{where}: {' '.join(activity(state).split())}"
+    line = f"{start}{where}: {' '.join(activity(view).split())}"
     return line[: MAX_MESSAGE - len(age)] + age
 
 
-def activity(state: SessionState) -> str:
-    """What the agent does now, or did last."""
-    return "queued" if _queued(state) else state.activity or "idle"
+def activity(view: SessionView) -> str:
+    """What the agent does now, or did last, or what it waits for."""
+    return view.waiting or ("queued" if _queued(view.state) else view.state.activity or "idle")
 
 
 def _queued(state: SessionState) -> bool:

@@ -137,7 +137,8 @@ class TurnTasks:
         over = [reading for reading in readings if reading.over]
         if not over or (handle.kind != "any" and len(over) < len(readings)):
             busy = next(view for view, reading in zip(then, readings, strict=True) if not reading.over)
-            return Task(task_id, "working", created, updated, message(busy.state, 0))
+            (busy,) = await service.with_waiting([busy])
+            return Task(task_id, "working", created, updated, message(busy, 0))
         if all(reading.interrupted for reading in over):
             return Task(task_id, "cancelled", created, updated, "The turn was interrupted; files and history are kept.")
         return Task(task_id, "completed", created, updated, result=await self._result(service, handle.kind, then))

@@ -59,6 +59,11 @@ async def wait(
         await asyncio.wait({waiting, telling})
 
 
+def _is_news(view: SessionView, known: SessionView) -> bool:
+    at, before = view.state.seq, known.state.seq
+    return at > before or (at == before and view.waiting != known.waiting)
+
+
 class _Teller:
     """Turns news of sessions into progress notifications, neither too many nor too few."""
 
@@ -75,9 +80,9 @@ class _Teller:
     def news(self, view: SessionView) -> None:
         """This is how the session stands now."""
         known = self._views.get(view.id)
-        if known is not None and known.state.seq >= view.state.seq:
+        if known is not None and not _is_news(view, known):
             return
-        if self._newest is None or activity(view.state) != activity(self._newest.state):
+        if self._newest is None or activity(view) != activity(self._newest):
             self._activity_since = time.monotonic()
         self._views[view.id] = self._newest = view
         self._fresh.set()
@@ -102,8 +107,8 @@ class _Teller:
 
     async def _look(self) -> None:
         """See how the sessions stand: at the beginning, and when they have been silent."""
-        for session_id in self._ids:
-            self.news(await self._service.view(session_id))
+        for view in await self._service.with_waiting([await self._service.view(key) for key in self._ids]):
+            self.news(view)
 
     async def _sleep(self, seconds: float) -> None:
         if self._fresh.is_set():
@@ -118,4 +123,4 @@ class _Teller:
         self._value = value_after(self._value, number)
         name = (self._newest.row.title or self._newest.id)[:40] if len(self._ids) > 1 else ""
         seconds = time.monotonic() - self._activity_since
-        await self._tell(self._value, None, message(self._newest.state, seconds, name))
+        await self._tell(self._value, None, message(self._newest, seconds, name))

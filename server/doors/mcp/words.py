@@ -36,7 +36,7 @@ def next_words(view: SessionView) -> str:
     match status(view):
         case "running":
             return (
-                f"Still working ({activity(state)}). Call wait(session_ids=[{view.id!r}]) for the result;"
+                f"Still working ({activity(view)}). Call wait(session_ids=[{view.id!r}]) for the result;"
                 " the work goes on meanwhile, so do other useful work first if you have any."
             )
         case "archived" | "failed":

@@ -128,7 +128,7 @@ class SessionTools:
         service = await self._door.service()
         before = _place(cursor) if cursor else None
         views = await service.list_sessions(limit=limit + 1, before=before, archived=include_archived)
-        page = views[:limit]
+        page = await service.with_waiting(views[:limit])
         more = _cursor(page[-1].row.created_at, page[-1].id) if len(views) > limit else None
         words = "get_session(session_id) shows one in full; send_message(session_id, message) goes on with it."
         if not page:
