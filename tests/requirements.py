@@ -593,6 +593,16 @@ HANDS = (
         "scenarios/test_bounds.py::test_an_idle_sandbox_is_stopped_and_the_next_message_starts_it_with_its_files",
     ),
     _r(
+        "lines",
+        "Turns, sandboxes and model requests are bounded and fairly queued: who waits is served in order, is seen to"
+        " wait, and can be stopped at once; with any bounds all finish.",
+        "issue 4, bounds under load",
+        "scenarios/test_queues.py::test_",
+        "scenarios/test_bounds.py::test_more_sessions_than_may_work_at_once_wait_their_turn_and_all_end",
+        "scenarios/test_bounds.py::test_five_sessions_that_want_a_sandbox_at_once_get_no_more_than_are_allowed",
+        "server/test_mcp_words.py::test_a_message_that_waits_is_shown_as_the_next_turn_queued",
+    ),
+    _r(
         "put-away",
         "A long-idle sandbox is packed into an archive and removed; the next message or look brings it back with all"
         " its files, and the agent is told once.",
