@@ -5,7 +5,7 @@ BIN := .venv/bin
 MODEL ?=
 export PYTHON
 
-.PHONY: help setup demo test crash lint engine image images bench clean
+.PHONY: help setup demo test crash lint engine image images bench soak clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ images: setup ## Build the ready-made images: standard, data, databases, ci
 
 bench: setup ## Print every figure beside its other side, and store them as JSON in benchmarks/results
 	@$(BIN)/python -m benchmarks
+
+soak: setup ## Load a server for half an hour and see whether anything grows or is lost; SECONDS=… for how long
+	@$(BIN)/python -m benchmarks.soak $(if $(SECONDS),--seconds $(SECONDS))
 
 clean: ## Remove what the above have made in this folder
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache dist build

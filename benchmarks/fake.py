@@ -56,11 +56,10 @@ class Fake:
 
 
 @contextmanager
-def fake() -> Iterator[Fake]:
+def fake(*options: str) -> Iterator[Fake]:
     """Start it, and lead the anthropic SDK of this process and its children to it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.messages_api", "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "tests.support.messages_api", "--port", "0", *options]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         port = int(process.stdout.readline())

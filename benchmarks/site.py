@@ -143,7 +143,7 @@ async def skiff_serve(bench: Bench) -> AsyncIterator[Site]:
     folder = bench.folder()
     arguments = ["-m", "server", "serve", "--data-dir", str(folder), "--sandbox", bench.sandbox, "--model", MODEL]
     try:
-        async with _started([*arguments, "--port", "0"], {"SKIFF_API_KEY": KEY, "SKIFF_POOL": "0"}) as site:
+        async with started([*arguments, "--port", "0"], {"SKIFF_API_KEY": KEY, "SKIFF_POOL": "0"}) as site:
             yield site
     finally:
         await sweep(bench, folder)
@@ -155,12 +155,13 @@ async def bare_serve(bench: Bench, there: Places, session_id: str) -> AsyncItera
     answer = await there.client.beta.sessions.with_raw_response.retrieve(session_id)
     file = bench.folder() / "session.json"
     file.write_bytes(await answer.read())
-    async with _started(["-m", "benchmarks.bare", str(file)], {}) as site:
+    async with started(["-m", "benchmarks.bare", str(file)], {}) as site:
         yield site
 
 
 @asynccontextmanager
-async def _started(arguments: Sequence[str], given: Mapping[str, str]) -> AsyncIterator[Site]:
+async def started(arguments: Sequence[str], given: Mapping[str, str]) -> AsyncIterator[Site]:
+    """A server that says where it serves, with these variables besides this shell's."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, cwd=ROOT, env=environment() | dict(given), stdin=DEVNULL, stderr=PIPE
     )

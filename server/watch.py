@@ -57,5 +57,6 @@ class Watch:
             "archive_bytes": sum(stored),
             "disk_free_bytes": self._room.free,
             "disk_nearly_full": float(bool(self._room.trouble)),
+            "tasks": len(asyncio.all_tasks()),
             "engine": float(self._role.engine is not None),
         }

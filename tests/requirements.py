@@ -66,6 +66,14 @@ KEEPING = (
         "server/test_inputs.py::test_what_it_forbids_is_refused_by_the_place_where_it_stands",
     ),
     _r(
+        "kept-soak",
+        "Half an hour of fifty sessions at a time loses nothing, and nothing grows: `make soak`, and a short one here.",
+        "issue 4, shown by",
+        "e2e/test_soak.py::test_",
+        "test_benchmarks.py::test_a_soak_",
+        gap="the long one is run by hand: it takes half an hour, and a loaded machine must not fail a test run",
+    ),
+    _r(
         "kept-backup",
         "`skiff backup` copies a folder that is in use: all that was acknowledged, and a server goes on from the copy.",
         _KEPT,

@@ -18,6 +18,8 @@ from benchmarks.bench import Bench
 from benchmarks.fake import Fake, calls, script
 from benchmarks.row import Figure, Hold, Row, figure
 from benchmarks.site import Follower
+from benchmarks.soak.gauges import Reading
+from benchmarks.soak.verdict import compare, left_behind
 from server.providers.scripted.script import parse
 
 
@@ -152,3 +154,28 @@ def test_a_follower_counts_what_comes_in_pieces(size: int) -> None:
         await feeding
 
     asyncio.run(count())
+
+
+# --- the soak --------------------------------------------------------------------------------------------------------
+
+
+def _reading(seconds: float, **found: Any) -> Reading:
+    zero = dict.fromkeys(("fds", "threads", "tasks", "processes", "containers", "sandboxes"), 0)
+    return Reading(**{"seconds": seconds, "rss_mb": 100.0, "pss_mb": 100.0, "database_mb": 5.0, **zero, **found})
+
+
+def test_a_soak_finds_what_grew_between_its_second_fifth_and_its_last() -> None:
+    readings = [_reading(float(at), pss_mb=100.0 + at, fds=20) for at in range(0, 1000, 50)]
+    found = {each.name: each for each in compare(readings, [(300.0, 5.0), (900.0, 25.0)], 1000.0)}
+    assert not found["pss_mb"].holds and found["fds"].holds and found["rss_mb"].holds
+    assert (found["pss_mb"].start, found["pss_mb"].end) == (375.0, 975.0)
+    assert not found["p50_ms"].holds
+    assert compare(readings[:3], [], 1000.0) == [], "too short to say anything"
+
+
+def test_a_soak_names_what_an_idle_server_still_has() -> None:
+    before, after = _reading(0, fds=20, tasks=10), _reading(0, fds=25, tasks=11, containers=1)
+    assert left_behind(before, after) == [
+        "tasks: 10 before, 11 after everything was deleted",
+        "containers: 0 before, 1 after everything was deleted",
+    ]

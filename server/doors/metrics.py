@@ -28,6 +28,7 @@ GAUGES = {
     "archive_bytes": "Bytes of their archives, all together.",
     "disk_free_bytes": "What is free on the disk of the data folder.",
     "disk_nearly_full": "Whether so little is free that new work is refused (1).",
+    "tasks": "Tasks of this process: a few, and some for each session at work, request and live sandbox.",
     "engine": "Whether this process drives the sessions (1) or asks one that does (0).",
 }
 

@@ -8,6 +8,7 @@ once keeps it out of the figures that are measured through it.
     POST /v1/messages/count_tokens   an estimate, for peers in benchmarks that ask for it
     GET /requests         the log: [{at, started, body, headers, status, aborted}], oldest first
     DELETE /requests      forget the log
+    GET /arrivals         of each request in the log when it was whole, and the last text that was said: [[at, text]]
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class MessagesAPI:
     deaths: deque[tuple[int, int]] = field(default_factory=deque)
     """The server dies while it answers: each is for one request, so many events and so many bytes of the next one
     still go out; -1 events: not even the head of the answer does."""
+    keep: int | None = None
+    """How many requests the log holds; None is all, which nothing that runs for long can afford."""
     port: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -138,6 +141,8 @@ class _Connection(asyncio.Protocol):
         api = self._api
         if path == "/requests" and method == "GET":
             self._send(200, _encode([{**asdict(received), "text": ""} for received in api.requests]).encode())
+        elif path == "/arrivals" and method == "GET":
+            self._send(200, _encode([[received.at, _last_text(received.body)] for received in api.requests]).encode())
         elif path == "/requests" and method == "DELETE":
             api.requests.clear()
             self._send(204, b"")
@@ -156,6 +161,8 @@ class _Connection(asyncio.Protocol):
             body = None
         received = self._current = Received(self._started, now, headers, body, raw.decode())
         self._api.requests.append(received)
+        if self._api.keep is not None:
+            del self._api.requests[: -self._api.keep]
         betas = [name.strip() for name in headers.get("anthropic-beta", "").split(",") if name.strip()]
         too_large = TOO_LARGE if len(raw) > self._api.most_bytes else None
         found = check_headers(headers) or too_large or self._api.model.answer(body, betas=betas)
@@ -247,6 +254,14 @@ class _Connection(asyncio.Protocol):
         self._next()
 
 
+def _last_text(body: Any) -> str:
+    try:
+        blocks = body["messages"][-1]["content"]
+        return str(blocks if isinstance(blocks, str) else blocks[-1].get("text", ""))
+    except (TypeError, KeyError, IndexError, AttributeError):
+        return ""  # it was refused
+
+
 def check_headers(headers: Mapping[str, str]) -> Failure | None:
     """What the API asks of every request. The key `invalid` is refused, every other one is taken."""
     key = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
@@ -311,8 +326,8 @@ def messages_api(api: MessagesAPI | None = None) -> Iterator[MessagesAPI]:
         loop.close()
 
 
-async def _main(port: int) -> None:
-    api = MessagesAPI()
+async def _main(port: int, keep: int | None) -> None:
+    api = MessagesAPI(keep=keep)
     server = await serve(api, port)
     print(api.port, flush=True)
     async with server:
@@ -322,4 +337,6 @@ async def _main(port: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one and prints it")
-    asyncio.run(_main(parser.parse_args().port))
+    parser.add_argument("--keep", type=int, help="requests that the log holds; all by default")
+    asked = parser.parse_args()
+    asyncio.run(_main(asked.port, asked.keep))
