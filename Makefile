@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 MODEL ?=
+WORKERS ?= 2
 export PYTHON
 
 .PHONY: help setup demo test crash lint engine image images bench soak clean
@@ -17,7 +18,7 @@ demo: setup ## Send out an agent and bring back the result, with no API key; MOD
 	@$(BIN)/skiff demo $(if $(MODEL),--model $(MODEL))
 
 test: setup lint ## Run the tests with what is reachable, and say loudly what could not run
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 crash: setup ## Kill the server at every numbered point of a turn, and write docs/crash-matrix.md
 	@$(BIN)/python -m pytest -q tests/crash --deselect tests/crash/test_matrix.py::test_the_document_is_the_table

@@ -198,7 +198,7 @@ def test_write_refuses_what_it_would_destroy(tmp_path: Path) -> None:
 def test_a_read_only_file_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x")
     (tmp_path / "a").chmod(0o444)
-    for folder in (tmp_path, *tmp_path.parents[:2]):  # below /tmp itself
+    for folder in (tmp_path, *tmp_path.parents[:-2]):  # below /tmp itself
         folder.chmod(0o777)
     pid = os.fork()
     if not pid:  # a child, for root may write everything and has to become somebody else

@@ -316,4 +316,4 @@ def test_every_error_of_the_tree_that_a_client_sees_has_a_status_of_the_wire() -
     def below(kind: type[SkiffError]) -> list[type[SkiffError]]:
         return [kind, *(each for child in kind.__subclasses__() for each in below(child))]
 
-    assert {kind.status for kind in below(SkiffError)} <= {400, 401, 403, 404, 405, 408, 409, 413, 421, 500}
+    assert {kind.status for kind in below(SkiffError)} <= {400, 401, 403, 404, 405, 408, 409, 413, 421, 500, 507}
