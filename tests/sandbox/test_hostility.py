@@ -65,7 +65,7 @@ def test_a_full_disk_stops_the_writer_and_says_why(play: Play) -> None:
     async def story(backend: SandboxBackend) -> None:
         sandbox = await backend.create(SMALL, fresh_slot())
         # Slow enough that the soft bound is met before the hard one, in files that the bound on one file lets pass.
-        fill = "for i in $(seq 1000); do head -c 4000000 /dev/zero > f$i; sleep 0.15; done"
+        fill = "for i in $(seq 1000); do head -c 2500000 /dev/zero > f$i; sleep 0.2; done"
         result = await bash(sandbox, fill, timeout_ms=25_000)
         assert not result.ok and "bound" in json.dumps(result.meta["notes"])
         await restarted(sandbox)
