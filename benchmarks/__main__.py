@@ -18,6 +18,7 @@ from benchmarks.bench import RESULTS, Bench, find_engine, opened, say
 from benchmarks.facts import facts
 from benchmarks.row import Row
 from benchmarks.rows import (
+    context,
     create,
     followers,
     listing,
@@ -47,6 +48,7 @@ GROUPS: Mapping[str, ModuleType] = {
     "memory": memory,
     "money": money,
     "resume": resume,
+    "context": context,
 }
 WIDTH = 150
 """Columns of the table where the output is no terminal, or a narrow one: wrapped lines read worse than long ones."""

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from server.errors import ModelOverloaded, ModelRefusedRequest
 from server.providers import ModelRequest, ModelResponse
 
 How = Literal["own", "server"]
@@ -32,6 +31,16 @@ SUMMARIZE = (
     "Leave out what can be looked up again; name where it can be found."
 )
 _HEAD = "[The conversation until here was removed to make room. You wrote this summary of it.]"
+_NO_SUMMARY = (
+    "[The conversation until here was removed to make room, and no summary of it could be written. All of it is kept:"
+    " recall finds it. It began with this message, shortened:]"
+)
+BEGINNING = 4_000
+"""Characters of a conversation's first message that stand for all of it where there is no summary."""
+
+
+class NoSummary(Exception):
+    """The model answered, and wrote no summary: it refused, or called a tool instead. It would do so again."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +72,25 @@ def summary_request(request: ModelRequest, how: How) -> ModelRequest:
 
 
 def read_summary(response: ModelResponse, how: How) -> Head:
-    """What the answer says. Raises ModelOverloaded when there is no summary in it, ModelRefusedRequest when the model
-    refused to write one."""
+    """What the answer says. Raises NoSummary."""
     if response.stop_reason == "refusal":
-        raise ModelRefusedRequest("The model refused to summarize the conversation.")
+        raise NoSummary
     if how == "server":
         block = next((each for each in response.content if each["type"] == "compaction"), None)
         if block is None or not block.get("content"):
-            raise ModelOverloaded("The model's API gave no summary of the conversation.")
+            raise NoSummary
         return Head({"role": "assistant", "content": [dict(block)]}, str(block["content"]), (BETA,))
     text = "\n".join(str(each["text"]) for each in response.content if each["type"] == "text").strip()
     if not text:
-        raise ModelOverloaded("The model wrote no summary of the conversation.")
-    return Head({"role": "user", "content": [{"type": "text", "text": f"{_HEAD}\n\n{text}"}]}, text)
+        raise NoSummary
+    return _said(f"{_HEAD}\n\n{text}", text)
+
+
+def without_summary(messages: Sequence[Mapping[str, Any]]) -> Head:
+    """What stands for a conversation that nobody could summarize: how it began. The agent can look up the rest."""
+    texts = [str(block["text"]) for block in messages[0]["content"] if block["type"] == "text"]
+    return _said(f"{_NO_SUMMARY}\n\n" + "\n".join(texts)[:BEGINNING], "")
+
+
+def _said(text: str, summary: str) -> Head:
+    return Head({"role": "user", "content": [{"type": "text", "text": text}]}, summary)

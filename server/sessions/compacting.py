@@ -15,7 +15,7 @@ from server import events
 from server.errors import ModelContextTooLong, ModelError
 from server.events import COMPACTION, NewEvent
 from server.providers import Chunk, ModelResponse
-from server.providers.summary import Head, read_summary, summary_request
+from server.providers.summary import Head, NoSummary, read_summary, summary_request, without_summary
 from server.sessions import tracing
 from server.sessions.answer import wire_usage
 from server.sessions.asking import Asking
@@ -97,32 +97,34 @@ class Compacting:
             request = replace(request, messages=fitted(request.messages, int(SQUEEZED * self._fits)))
         with tracing.chat(record.session_id, spec) as span:
             try:
-                asked = summary_request(request, how)
-                response = await self._asking.receive(asked, _unseen)
-                head = read_summary(response, how)
-            except ModelContextTooLong as error:
-                tracing.failed(span, spec, error.error_type)
-                return [self._asking.broken_off(start_id), self.limit_reached()]
+                response = await self._asking.receive(summary_request(request, how), _unseen)
             except ModelError as error:
                 tracing.failed(span, spec, error.error_type)
+                if isinstance(error, ModelContextTooLong):
+                    return [self._asking.broken_off(start_id), self._compacted(None, at)]
                 raise
             cost = self._means.prices.cost_usd(response.model, response.usage)
             tracing.answered(span, response, cost)
         raw = {**_counted(response), "cost_usd": None if cost is None else str(cost)}
         end = events.model_request_end(record.thread, start_id, wire_usage(response.usage), is_error=False, raw=raw)
-        return [end, events.context_compacted(record.thread, self._compacted(head, at))]
+        try:
+            return [end, self._compacted(read_summary(response, how), at)]
+        except NoSummary:
+            return [end, self._compacted(None, at)]
 
     def _must_be_squeezed(self, at: int) -> bool:
         context, window = self._record.state.context, self._record.limits.window.tokens
         rest = estimate_all(self._record.transcript.said[at:])
         return context.crowded or context.tokens - rest >= FITS * window
 
-    def _compacted(self, head: Head, at: int) -> Mapping[str, Any]:
-        """What the event of a compaction keeps: from where on the conversation stays, and what stands before it."""
+    def _compacted(self, head: Head | None, at: int) -> NewEvent:
+        """The event of a compaction. It keeps from where on the conversation stays, and what stands before it: its
+        beginning where nobody could summarize it, so that a session never stands still for want of a summary."""
         record, spec = self._record, self._spec
+        head = head or without_summary(record.transcript.said)
         kept = without_thoughts(record.transcript.said[at:])
         after = estimate_all([head.message, *kept, *spec.system, *spec.tools])
-        return {
+        private = {
             "head": dict(head.message),
             "summary": head.text,
             "from": at,
@@ -134,6 +136,7 @@ class Compacting:
             "betas": list(head.betas),
             "tool": self._tool(),
         }
+        return events.context_compacted(record.thread, private)
 
     def _tool(self) -> Mapping[str, Any] | None:
         """The tool that finds again what was taken away. It is offered from the first time on, at which the prefix of

@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from server.doors.mcp.results import session as shown
 from server.events import COMPACTED, PRIVATE_CLEARED
 from server.providers.summary import BETA, SUMMARIZE
 from tests.support.messages_api import Received
+from tests.support.pace import Waits
 from tests.support.scenario import MODEL, OpenAgain, Scene, Stage, bash, call, reply, tool_results
 
 WINDOW = 20_000
@@ -256,3 +259,54 @@ def test_how_much_of_a_turn_the_cache_held_is_shown(local: Stage) -> None:
         assert 0.9 < (shown(view, 10_000).usage.cache_hit_ratio or 0) < 1
 
     local.play(story)
+
+
+def filled(**summary: Any) -> Mapping[str, Any]:
+    """An answer that half fills a small window; how a summary of it is written."""
+    return {**story_of(0, 2_400), "summary": summary}
+
+
+def test_an_interrupt_ends_a_summary_at_once_and_the_next_message_asks_for_it_again(local: Stage) -> None:
+    async def story(scene: Scene) -> None:
+        view = await scene.turn(filled(wait=1), agent=TALKER)
+        view = await scene.again(view.id, filled(wait=1))
+        await scene.tell(view.id, story_of(1, 2_400))
+        await scene.asked(lambda api: any(map(is_summary, api.requests)))
+        view = await scene.service.interrupt(view.id)
+        assert view.state.status == "idle" and not await scene.events(view.id, COMPACTED)
+        view = await scene.again(view.id, {"say": "there"})
+        assert reply(view) == "there" and len(await scene.events(view.id, COMPACTED)) == 1
+        assert len(summaries(scene)) == 2
+
+    local.play(story, **small())
+
+
+def test_a_summary_that_fails_is_tried_again_like_any_request(local: Stage) -> None:
+    waits = Waits()
+
+    async def story(scene: Scene) -> None:
+        once = {"fail": {"status": 529, "retry_after": 7, "times": 1}}
+        view = await scene.turn(filled(**once), agent=TALKER)
+        await scene.again(view.id, filled(**once))
+        view = await scene.again(view.id, {"say": "there"} | {"think": "word " * 2_400})
+        assert reply(view) == "there" and waits.seconds == [7]
+        assert await errors(scene, view.id) == ["model_overloaded_error"]
+        assert [received.status for received in summaries(scene)] == [529, 200]
+
+    local.play(story, pace=waits.pace, **small())
+
+
+@pytest.mark.parametrize(
+    "answer", [{"say": "No.", "stop": "refusal"}, {"say": "", "call": [{"tool": "x", "force": True}]}]
+)
+def test_without_a_summary_the_agent_goes_on_and_looks_things_up(local: Stage, answer: Mapping[str, Any]) -> None:
+    async def story(scene: Scene) -> None:
+        view = await scene.turn(filled(**answer), agent=TALKER)
+        await scene.again(view.id, filled(**answer))
+        look = {"call": [{"tool": "recall", "input": {"query": "needle-0"}}], "think": "word " * 2_400}
+        view = await scene.again(view.id, look, {"say": "$RESULT"})
+        assert "needle-0" in reply(view) and not await errors(scene, view.id)
+        assert "no summary of it could be written" in turns(scene)[-1].text
+        assert all_taken(scene) and len(summaries(scene)) == 1
+
+    local.play(story, **small())

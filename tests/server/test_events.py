@@ -46,6 +46,8 @@ MADE: dict[str, Sequence[NewEvent]] = {
         events.model_request_end(THREAD, "sevt_1", wire_usage(ModelUsage()), is_error=False, raw={"content": []})
     ],
     "failed": [events.model_request_end(THREAD, "sevt_1", wire_usage(ModelUsage(1, 2, 3, 4, 5)), is_error=True)],
+    "summary asked for": [events.model_request_start(THREAD, events.COMPACTION)],
+    "compacted": [events.context_compacted(THREAD, {"head": {}, "kept": 1})],
     "said": [events.agent_message(THREAD, "hello"), events.agent_message(THREAD, "hello", "sevt_given")],
     "thought": [events.agent_thinking(THREAD), events.agent_thinking(THREAD, "sevt_given")],
     "called": [events.tool_use(THREAD, "bash", {"command": "ls"}, permission="allow", private={"note": "x"})],
@@ -71,6 +73,7 @@ MADE: dict[str, Sequence[NewEvent]] = {
             ModelRateLimited.error_type,
             ModelRefusedRequest.error_type,
             "billing_error",
+            "compaction_limit_reached_error",
         )
     },
 }
@@ -94,7 +97,10 @@ def test_the_judge_refuses_unknown_fields_wrong_types_and_missing_fields() -> No
             check_event(bad)
 
 
-@pytest.mark.parametrize("event", [events.delivered(THREAD, ["a"]), events.dispatched(THREAD, "a", "life")])
+CLEARED = events.results_cleared(THREAD, keep=3, says="[{size}]", freed=1, tool=None)
+
+
+@pytest.mark.parametrize("event", [events.delivered(THREAD, ["a"]), events.dispatched(THREAD, "a", "life"), CLEARED])
 def test_private_facts_have_no_public_part(event: NewEvent) -> None:
     assert event.public is None
     assert event.private
