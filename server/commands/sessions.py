@@ -11,6 +11,7 @@ from rich.table import Column, Table
 
 from server.app import running
 from server.events import StoredEvent
+from server.ids import now
 from server.sessions.usage import session_usage
 from server.settings import Settings
 
@@ -33,6 +34,10 @@ async def show_list(settings: Settings, limit: int) -> None:
             title = view.row.title or ""
             table.add_row(view.id, status, str(state.turns), str(state.tool_calls), cost, created, title)
         console.print(table)
+        usd, tokens = await app.service.spent_on(now()[:10])
+        caps = [f"${settings.max_usd_per_day:g}"] if settings.max_usd_per_day else []
+        caps += [f"{settings.max_tokens_per_day:,} tokens"] if settings.max_tokens_per_day else []
+        console.print(f"today    ${usd:.4f}, {tokens:,} tokens; cap: {' and '.join(caps) or 'none'}", highlight=False)
 
 
 async def show_one(settings: Settings, session_id: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
+from decimal import Decimal
 from typing import Literal
 
 from server import events
@@ -56,6 +57,10 @@ class Looking:
     async def at_work(self) -> list[str]:
         """The sessions that have something to do, oldest first."""
         return await self._store.at_work()
+
+    async def spent_on(self, day: str) -> tuple[Decimal, int]:
+        """US dollars (list price) and tokens of all sessions on a day of UTC, deleted ones included."""
+        return await self._store.spent_on(day)
 
     async def wait(
         self,

@@ -80,9 +80,10 @@ def test_the_doctor_says_what_is_well_and_what_to_do(folder: Path) -> None:
 
 def test_sessions_are_listed_shown_followed_and_removed(folder: Path, session: str) -> None:
     where = ("--data-dir", str(folder))
-    assert session in skiff("sessions", "list", *where).stdout
+    listed = skiff("sessions", "list", *where, SKIFF_MAX_USD_PER_DAY="2.5").stdout
+    assert session in listed and "today    $0.0000" in listed and "cap: $2.5" in listed
     shown = skiff("sessions", "show", session, *where).stdout
-    assert "All is well." in shown and "idle" in shown
+    assert "All is well." in shown and "idle" in shown and "$0.0000 in the last turn" in shown and "scripted" in shown
     assert "of the latest turn's prompts came from the cache" in shown
     told = skiff("sessions", "tail", session, *where).stdout
     assert "user.message" in told and told.rstrip().splitlines()[-1].split()[2] == "session.status_idle"
