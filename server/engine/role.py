@@ -138,7 +138,9 @@ class Role:
     async def _look(self, end: Awaitable[Any]) -> bool:
         """Wait for the end, LOOK seconds at most; then let followers see what others wrote. Whether they wrote."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(end, LOOK)
+            # Not `wait_for`: that of Python 3.11 loses a cancel that comes just as the end does; this would never stop.
+            async with asyncio.timeout(LOOK):
+                await end
         if not await self._store.changed():
             return False
         self._log.poke()

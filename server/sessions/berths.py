@@ -88,7 +88,8 @@ class Berths:
                 if not place.users:
                     return False
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(waiter.told.wait(), again)
+                    async with asyncio.timeout(again):  # see `Role._look`
+                        await waiter.told.wait()
         finally:
             self._line.remove(waiter)
             self.look()

@@ -98,7 +98,8 @@ class Hands:
         """Stop what runs; the results still come, and are appended."""
         for op_id, sandbox in list(self._running.items()):
             try:
-                await asyncio.wait_for(sandbox.cancel(op_id), GRACE)
+                async with asyncio.timeout(GRACE):
+                    await sandbox.cancel(op_id)
             except (SandboxError, TimeoutError) as error:
                 logger.warning("cancelling %s: %s", op_id, error)
 

@@ -23,3 +23,17 @@ def test_without_an_engine_the_client_is_asked_to_come_again(tmp_path: Path, mon
             await role.Role(tmp_path, store, Log(store), None).backend()
 
     asyncio.run(run())
+
+
+def test_a_role_that_is_ended_just_as_one_of_its_waits_ends_ends_too(tmp_path: Path) -> None:
+    async def run() -> None:
+        store = Store(SqliteDatabase(tmp_path / "skiff.db"))
+        end = asyncio.get_running_loop().create_future()
+        waiting = asyncio.create_task(role.Role(tmp_path, store, Log(store), None)._look(end))
+        await asyncio.sleep(0)
+        end.set_result(None)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(run())

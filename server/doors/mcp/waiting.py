@@ -115,7 +115,8 @@ class _Teller:
             await asyncio.sleep(seconds)
         else:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._fresh.wait(), seconds)
+                async with asyncio.timeout(seconds):  # see `Role._look`
+                    await self._fresh.wait()
 
     async def _tell_newest(self) -> None:
         assert self._newest is not None  # there is at least one session, and it was looked at
