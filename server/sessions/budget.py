@@ -1,7 +1,7 @@
 """What a session may use up, and whether its next model request still fits. Pure.
 
 Above: `decide` and `asking` for a session's own budget, `spending` for the whole server's. Below: the rates of the
-price list. It does not know the log: how much was used is told to it.
+price list. It does not know the log: how much was used, and how long a prompt is, is told to it.
 
 A request is judged by the worst that it can take (`Need`): its prompt as if no cache held any of it, and an answer as
 long as it may become. Where that is too much a shorter answer is allowed, down to LEAST tokens; `max_tokens` is no part
@@ -11,7 +11,6 @@ is spent beyond a bound is therefore at most what the prompt was guessed too sho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from decimal import ROUND_UP, Decimal
 from typing import TYPE_CHECKING, Any
@@ -21,12 +20,6 @@ if TYPE_CHECKING:
 
 LEAST = 1024
 """Tokens: a shorter answer holds hardly a tool call. An agent whose `max_tokens` are fewer is asked for those."""
-BYTES_PER_TOKEN = 2
-"""Of what was added to a prompt and never measured. English and code have three to four, dense data about two."""
-PICTURE = 10_000
-"""Bytes of text that an image is taken for: 5,000 tokens are the most that a model makes of one."""
-SQUEEZED = 8
-"""Bytes of a PDF that are worth one of text: a page of 60 kB makes 3,000 tokens or so, as text and as a picture."""
 MEASURES = ("usd", "tokens", "turns", "seconds")
 
 
@@ -88,7 +81,7 @@ class Tariff:
     """None: its model has no known price."""
     max_tokens: int
     head: int
-    """Bytes of the system prompt and the tools."""
+    """Tokens of the system prompt and the tools, estimated."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +101,6 @@ class Need:
         """What it costs with an answer of so many tokens; no dollars where the price is unknown."""
         prompt, token = (Decimal(0), Decimal(0)) if self.rates is None else self.rates.uncached(self.prompt)
         return Amount(prompt + token * answer, self.prompt + answer)
-
-
-def need(tariff: Tariff, measured: int, added: int) -> Need:
-    """The next request: `measured` tokens of the one before, its answer included, and `added` bytes since.
-
-    Before the first request nothing is measured, and the head of the prompt is guessed too.
-    """
-    guessed = added if measured else added + tariff.head
-    return Need(measured + -(-guessed // BYTES_PER_TOKEN), tariff.max_tokens, tariff.rates)
 
 
 def fitting(usd: Decimal | None, tokens: int | None, request: Need) -> int:
@@ -198,23 +182,3 @@ def on_the_wire(budget: Budget | None) -> dict[str, Any] | None:
 def own(budget: Budget | None) -> dict[str, Any]:
     """The measures that the wire has no words for."""
     return {} if budget is None else {name: value for name, value in stored(budget).items() if name != "usd"}
-
-
-def weight(content: Iterable[Mapping[str, Any]]) -> int:
-    """Bytes of text that these blocks are worth in a prompt, rather too many than too few."""
-    return sum(_weight(block) for block in content)
-
-
-def _weight(block: Mapping[str, Any]) -> int:
-    text = block.get("text")
-    if isinstance(text, str):
-        return _bytes(text)
-    source = block.get("source")
-    if block.get("type") == "document" and isinstance(source, Mapping):
-        data = source.get("data", "")
-        return _bytes(data) if source.get("type") == "text" else PICTURE + len(data) // SQUEEZED
-    return _bytes(str(block)) if block.get("type") == "search_result" else PICTURE
-
-
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

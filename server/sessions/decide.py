@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from server.sessions.budget import Need, Tariff, allowance, need
+from server.sessions.budget import Need, Tariff, allowance
 from server.sessions.context import Window, what_makes_room
 from server.sessions.state import OpenCall, SessionState, spent
 
@@ -170,5 +170,8 @@ def _affordable(state: SessionState, limits: Limits) -> bool:
 
 
 def next_need(state: SessionState, tariff: Tariff) -> Need:
-    """The session's next request at its worst, with what waits for it."""
-    return need(tariff, state.measured, state.added + sum(item.weight for item in state.queue))
+    """The session's next request at its worst, with what waits for it. Before the first answer nothing is measured, and
+    the head of the prompt is guessed too."""
+    head = 0 if state.usage.output_tokens else tariff.head
+    prompt = head + state.context.tokens + sum(item.tokens for item in state.queue)
+    return Need(prompt, tariff.max_tokens, tariff.rates)

@@ -16,8 +16,8 @@ from sandbox.wire import OUTPUTS
 from server.catalog import environments
 from server.errors import InvalidRequest, NotSupported
 from server.events import Permission
-from server.providers import encode
 from server.providers.anthropic import server_tool
+from server.sessions.context import estimate
 from server.sessions.domains import narrowed
 from server.sessions.transcript import CACHE_MARK
 from server.tools import toolset
@@ -61,8 +61,8 @@ class Spec:
 
     @cached_property
     def head(self) -> int:
-        """Bytes with which every prompt of it begins: system prompt and tools."""
-        return len(encode([self.system, self.tools]))
+        """Tokens with which every prompt of it begins, estimated: system prompt and tools."""
+        return estimate([*self.system, *self.tools])
 
     def permission(self, name: str) -> Permission:
         """What the session's policy says of a builtin tool; `deny` for one that it does not have."""

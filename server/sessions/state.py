@@ -25,7 +25,7 @@ from server.events import (
 )
 from server.providers import ModelUsage
 from server.sessions import context
-from server.sessions.budget import Budget, Spent, used_up, weight
+from server.sessions.budget import Budget, Spent, used_up
 from server.sessions.context import FULL, Context
 
 TRANSITIONS: Mapping[str, frozenset[str]] = {
@@ -57,8 +57,6 @@ class QueuedInput:
     id: str
     type: str
     seq: int
-    weight: int = 0
-    """Bytes that it adds to the prompt, about."""
     size: int = 0
     """Characters that its text and data have."""
     tokens: int = 0
@@ -139,10 +137,6 @@ class SessionState:
     budget: Budget | None = None
     held: bool = False
     """The budget is reached: nothing is asked until it is raised or removed, whatever waits."""
-    measured: int = 0
-    """Tokens of the latest request, its answer included: what the next prompt begins with."""
-    added: int = 0
-    """Bytes that were added to the prompt since, about."""
 
     @property
     def interrupted(self) -> bool:
@@ -219,7 +213,7 @@ def _move(state: SessionState, to: str, event: StoredEvent) -> SessionState:
 
 def _input(state: SessionState, event: StoredEvent) -> SessionState:
     content = (event.private or event.public or {}).get("content", ())
-    waits = QueuedInput(event.id, event.type, event.seq, weight(content), size(content), context.estimate(content))
+    waits = QueuedInput(event.id, event.type, event.seq, size(content), context.estimate(content))
     return changed(state, queue=(*state.queue, waits))
 
 
@@ -239,7 +233,6 @@ def _delivered(state: SessionState, event: StoredEvent) -> SessionState:
         state,
         queue=rest,
         owed=state.owed or any(item.type == "user.message" for item in given),
-        added=state.added + sum(item.weight for item in given),
         context=context.came(state.context, sum(item.tokens for item in given)),
     )
 
@@ -329,8 +322,6 @@ def _request_end(state: SessionState, event: StoredEvent) -> SessionState:
         owed=goes_on,
         paused=stop == "pause_turn",
         ending=stop if stop in CUT else None,
-        measured=sum(int(count) for name, count in usage.items() if name.endswith("_tokens")),
-        added=0,
         refusal=raw.get("stop_details") or {} if stop == "refusal" else None,
         context=context.answered(state.context, usage, stop=stop, calls=bool(state.calls)),
     )
@@ -338,14 +329,14 @@ def _request_end(state: SessionState, event: StoredEvent) -> SessionState:
 
 def _cleared(state: SessionState, event: StoredEvent) -> SessionState:
     now = context.cleared(state.context, event.private or {})
-    return changed(state, context=now, measured=min(state.measured, now.tokens), activity="making room")
+    return changed(state, context=now, activity="making room")
 
 
 def _compacted(state: SessionState, event: StoredEvent) -> SessionState:
     if event.private is None:
         return state
     now = context.compacted(state.context, event.private)
-    return changed(state, context=now, measured=now.tokens, added=0, paused=False)
+    return changed(state, context=now, paused=False)
 
 
 def spent(state: SessionState, at: str | None = None) -> Spent:
@@ -440,7 +431,6 @@ def _answered_call(state: SessionState, calls: tuple[OpenCall, ...], event: Stor
         state,
         calls=calls,
         owed=True,
-        added=state.added + weight(content),
         context=context.result_came(state.context, content),
     )
 

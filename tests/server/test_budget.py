@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from server import events
 from server.providers.pricing import list_prices
 from server.sessions import budget
-from server.sessions.budget import LEAST, PICTURE, Amount, Budget, Caps, Need, Spent, Tariff
+from server.sessions.budget import LEAST, Amount, Budget, Caps, Need, Spent, Tariff
+from server.sessions.context import Context, came
 from server.sessions.decide import AskModel, Limits, Rest, Stop, next_need, next_work
 from server.sessions.state import QueuedInput, SessionState, Usage, dump, fold, load, spent
 from tests.support.factories import THREAD, LogBuilder, call, say
@@ -66,24 +67,11 @@ def test_a_long_prompt_is_reserved_at_the_rates_of_long_prompts() -> None:
     assert Need(100_001, 1, rates).worst(0).usd == Decimal("0.062500625")
 
 
-def test_the_next_prompt_is_the_last_one_measured_and_what_was_added_since() -> None:
-    assert budget.need(TARIFF, 0, 300) == Need(150, 4_000, RATES)
-    assert budget.need(replace(TARIFF, head=101), 0, 300).prompt == 201
-    assert budget.need(replace(TARIFF, head=101), 5_000, 300).prompt == 5_150
-
-
-@pytest.mark.parametrize(
-    ("block", "weight"),
-    [
-        ({"type": "text", "text": "abc"}, 3),
-        ({"type": "text", "text": "日本"}, 6),
-        ({"type": "image", "source": {"type": "base64", "data": "x" * 1_000_000}}, PICTURE),
-        ({"type": "document", "source": {"type": "text", "data": "abcd"}}, 4),
-        ({"type": "document", "source": {"type": "base64", "data": "x" * 80_000}}, PICTURE + 10_000),
-    ],
-)
-def test_what_is_added_is_weighed_rather_too_high(block: dict[str, Any], weight: int) -> None:
-    assert budget.weight([block]) == weight
+def test_the_next_prompt_is_the_last_one_measured_and_what_came_since() -> None:
+    tariff, waits = replace(TARIFF, head=101), QueuedInput("m", "user.message", 1, tokens=7)
+    fresh = SessionState(queue=(waits,), context=Context(tokens=50))
+    assert next_need(fresh, tariff) == Need(158, 4_000, RATES), "the head is guessed as long as nothing was measured"
+    assert next_need(replace(fresh, usage=Usage(output_tokens=1)), tariff).prompt == 57
 
 
 def test_the_wire_is_told_whole_cents_and_our_own_measures_apart() -> None:
@@ -135,7 +123,8 @@ def test_a_log_says_what_is_bounded_held_up_and_let_go() -> None:
     (open_call,) = fold(SessionState(), log.events).calls
     log.result(open_call.id, "x" * 100)
     state = fold(SessionState(), log.events)
-    assert (state.budget, state.held, state.measured, state.added) == (Budget(usd="1", turns=5), False, 8, 100)
+    assert (state.budget, state.held) == (Budget(usd="1", turns=5), False)
+    assert 8 + 100 // 3 <= next_need(state, TARIFF).prompt <= 8 + 100
 
     log.add(events.turn_ended(THREAD, "agent", {"type": "budget_reached"}, {}))
     held = fold(SessionState(), log.events)
@@ -180,6 +169,10 @@ class Asker:
         assert (room > 0) == isinstance(next_work(self.state, LIMITS), AskModel), "decided as it is asked for"
         return replace(need, answer=room) if room else None
 
+    def comes(self, tokens: int) -> None:
+        """So much is added to the prompt."""
+        self.state = replace(self.state, context=came(self.state.context, tokens))
+
     def answered(self, written: float, wrong: float) -> tuple[Amount, Amount]:
         """What was reserved for the request under way, and what it cost: so much of the answer was written, and the
         prompt was this much of what it was guessed to be."""
@@ -189,12 +182,12 @@ class Asker:
         cost = replace(need, prompt=prompt).worst(answer)
         before = self.state.usage
         usage = Usage(before.input_tokens + prompt, before.output_tokens + answer, cost_usd=str(self.used + cost.usd))
-        self.state = replace(self.state, usage=usage, measured=prompt + answer, added=0)
+        self.state = replace(self.state, usage=usage, context=Context(tokens=prompt + answer))
         return need.worst(need.answer), cost
 
 
-STEP = st.tuples(st.integers(0, 4), st.floats(0, 1), st.integers(0, 60_000))
-"""Which session moves; how much of the answer is written; how many bytes are added before the next request."""
+STEP = st.tuples(st.integers(0, 4), st.floats(0, 1), st.integers(0, 30_000))
+"""Which session moves; how much of the answer is written; how many tokens are added before the next request."""
 
 
 @given(
@@ -215,7 +208,7 @@ def test_sessions_side_by_side_stay_within_their_own_bounds_and_within_the_days(
         if session.asked is not None:
             held, cost = session.answered(written, wrong=1)
             reserved, day = reserved - held, day + cost
-            session.state = replace(session.state, added=added)
+            session.comes(added)
         elif need := session.wants():
             answer = budget.admitted(caps, day, reserved, need)
             if answer:
@@ -228,7 +221,7 @@ def test_sessions_side_by_side_stay_within_their_own_bounds_and_within_the_days(
 
 
 @given(
-    steps=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 60_000), st.floats(0, 20)), min_size=1, max_size=40),
+    steps=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 30_000), st.floats(0, 20)), min_size=1, max_size=40),
     own=st.decimals("0.01", "1", places=3),
 )
 def test_a_prompt_that_was_guessed_too_short_costs_one_answer_beyond_the_bound_and_no_more(
@@ -236,7 +229,7 @@ def test_a_prompt_that_was_guessed_too_short_costs_one_answer_beyond_the_bound_a
 ) -> None:
     session = Asker(SessionState(status="running", owed=True, budget=Budget(usd=str(own))))
     for written, added, wrong in steps:
-        session.state = replace(session.state, added=added)
+        session.comes(added)
         session.asked = session.wants()
         if session.asked is None:
             continue
