@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from server.errors import InvalidRequest
 from server.events import INPUT_TYPES, LISTED_TYPES, PRIVATE_DELIVERED, StoredEvent
 from server.sessions.history import Numbered, delivered_by, present, within
-from server.sessions.state import SessionState
+from server.sessions.state import SessionState, size
 from server.store.store import SessionRow, Store, Stretch
 
 ROWS = 250
 """Rows that are read at a time: few enough to hold, and the database's reader is somebody else's turn in between."""
+SIZE = 16 << 20
+"""Characters that a page holds, about: its answer is built in memory, some three times over. A history with pictures
+has more than that in a few hundred events."""
 _INPUTS = tuple(sorted(INPUT_TYPES))
 _EVERY_ROW = (*LISTED_TYPES, PRIVATE_DELIVERED)
 
@@ -54,6 +58,10 @@ class Chosen:
         return tuple(wanted if len(wanted) == len(self.types) else (*wanted, PRIVATE_DELIVERED))
 
 
+class Cut(list[Numbered]):
+    """A page that is full by its size before it is by number: there is more behind it."""
+
+
 class Pages:
     """The history of a session's primary thread, as it stood when its log had been folded to `state`."""
 
@@ -68,11 +76,14 @@ class Pages:
     async def page(self, limit: int, after: Place | None = None, *, back: bool = False) -> list[Numbered]:
         """At most `limit` events behind a place, or from the beginning; `back`: from the end. Raises InvalidRequest
         when no event stands there."""
-        found: list[Numbered] = []
+        found, room = list[Numbered](), SIZE
         async with aclosing(self._walk(after, back, limit)) as walk:
             async for item in walk:
+                if room <= 0:
+                    return Cut(found)
                 if self._chosen.has(item):
                     found.append(item)
+                    room -= _size(item[1])
                     if len(found) >= limit:
                         break
         return found
@@ -80,13 +91,14 @@ class Pages:
     async def since(self, after: int, limit: int) -> list[Numbered]:
         """The events numbered above `after`, about `limit` of them: those of one number, which a reader goes on from,
         are not parted."""
-        found: list[Numbered] = []
+        found, room = list[Numbered](), SIZE
         async with aclosing(self._rows(after, False, limit)) as rows:
             async for item in rows:
-                if len(found) >= limit and item[0] != found[-1][0]:
+                if (len(found) >= limit or room <= 0) and item[0] != found[-1][0]:
                     return found
                 if self._chosen.has(item):
                     found.append(item)
+                    room -= _size(item[1])
         queued = [item for item in await self._queue() if item[0] > after and self._chosen.has(item)]
         return found + queued[: max(0, limit - len(found))]
 
@@ -121,7 +133,7 @@ class Pages:
             rows = await self._read(self._chosen.row_types, after=low, before=high, back=back, limit=many)
             for item in await self._listed(rows, back):
                 yield item
-            if len(rows) < many:
+            if not rows:
                 return
             low, high = (low, rows[-1].seq) if back else (rows[-1].seq, high)
 
@@ -141,8 +153,13 @@ class Pages:
         return next(iter(await self._read(_EVERY_ROW, after=number - 1, before=number + 1)), None)
 
     async def _delivery(self, given: StoredEvent) -> StoredEvent | None:
-        rows = await self._read((PRIVATE_DELIVERED,), after=given.seq, limit=self._end)
-        return next((row for row in rows if given.id in delivered_by(row)), None)
+        after = given.seq
+        while rows := await self._read((PRIVATE_DELIVERED,), after=after):
+            for row in rows:
+                if given.id in delivered_by(row):
+                    return row
+            after = rows[-1].seq
+        return None
 
     async def _listed(self, rows: Sequence[StoredEvent], back: bool) -> list[Numbered]:
         ids = [event_id for row in rows for event_id in delivered_by(row)]
@@ -173,4 +190,10 @@ class Pages:
     ) -> list[StoredEvent]:
         end = min(before or self._end, self._end)
         which = Stretch(types, after, end, self._thread, ids, back, limit, whole=self._chosen.costs)
-        return await self._store.stretch(self._id, which)
+        return await self._store.stretch(self._id, which if ids else replace(which, size=SIZE))
+
+
+def _size(body: Mapping[str, Any]) -> int:
+    """Characters of what can be long in an event."""
+    content = body.get("content")
+    return 500 + (size(content) if isinstance(content, list) else 0) + len(str(body.get("input", "")))

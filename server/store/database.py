@@ -5,7 +5,7 @@ Above: `store.Store`, the only user. Below: `sqlite.py` (and a server database w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +22,9 @@ class Cursor(Protocol):
 
     def one(self, sql: str, params: Params = ..., /) -> Row | None:
         """The first row, or None."""
+
+    def each(self, sql: str, params: Params = ..., /) -> Iterator[Row]:
+        """Every row, one after the other: whoever stops early holds no more than it has taken."""
 
     def all(self, sql: str, params: Params = ..., /) -> list[Row]:
         """Every row."""

@@ -39,6 +39,8 @@ class Stretch:
     back: bool = False
     """The newest first."""
     limit: int = ALL
+    size: int = 1 << 62
+    """Characters after which it ends, whatever else there is: the row that reaches it is the last one."""
     whole: bool = False
     """With the private parts of public rows too."""
 
@@ -99,7 +101,14 @@ def stretch(cursor: Cursor, session_id: str, which: Stretch) -> list[StoredEvent
     order = "DESC" if which.back else "ASC"
     columns = _WHOLE if which.whole else _SHOWN
     sql = f"SELECT {columns} FROM events WHERE {' AND '.join(where)} ORDER BY seq {order} LIMIT :limit"
-    return [_event(row) for row in cursor.all(sql, params)]
+    rows: list[Row] = []
+    left = which.size
+    for row in cursor.each(sql, params):
+        rows.append(row)
+        left -= sum(len(part) for part in row[-2:] if part)
+        if left <= 0:
+            break
+    return [_event(row) for row in rows]
 
 
 def _among(column: str, values: Sequence[str], params: dict[str, Any]) -> str:

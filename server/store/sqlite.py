@@ -56,6 +56,9 @@ class _Cursor:
         row: Row | None = self._connection.execute(sql, _plain(params)).fetchone()
         return row
 
+    def each(self, sql: str, params: Params = {}, /) -> Iterator[Row]:  # noqa: B006
+        yield from self._connection.execute(sql, _plain(params))
+
     def all(self, sql: str, params: Params = {}, /) -> list[Row]:  # noqa: B006
         return self._connection.execute(sql, _plain(params)).fetchall()
 

@@ -89,7 +89,7 @@ async def walked(store: Store, back: bool, size: int, more: Sequence[NewEvent] =
         row, tail = await store.session_and_tail(SESSION)
         page = await Pages(store, row, fold(SessionState(), tail), Chosen(**chosen)).page(size, after, back=back)
         seen += page
-        if len(page) < size:
+        if len(page) < size and not isinstance(page, pages.Cut):
             return seen
         after = Place(page[-1][0], page[-1][1]["id"])
         if more:
@@ -108,8 +108,15 @@ def on_store(log: Sequence[NewEvent], work: Callable[[Store], Awaitable[None]]) 
 
 
 @settings(max_examples=25, deadline=None)
-@given(log=STEPS.map(told), size=st.integers(1, 4), rows=st.sampled_from([1, 2, 250]))
-def test_the_pages_together_are_the_whole_list_in_either_order(log: list[NewEvent], size: int, rows: int) -> None:
+@given(
+    log=STEPS.map(told),
+    size=st.integers(1, 4),
+    rows=st.sampled_from([1, 2, 250]),
+    characters=st.sampled_from([1, 1_000, 1 << 20]),
+)
+def test_the_pages_together_are_the_whole_list_in_either_order(
+    log: list[NewEvent], size: int, rows: int, characters: int
+) -> None:
     async def work(store: Store) -> None:
         listed = whole(await store.events(SESSION))
         assert await walked(store, False, size) == listed
@@ -123,6 +130,7 @@ def test_the_pages_together_are_the_whole_list_in_either_order(log: list[NewEven
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pages, "ROWS", rows)
+        patch.setattr(pages, "SIZE", characters)
         on_store(log, work)
 
 
@@ -139,6 +147,22 @@ def test_a_page_by_number_parts_no_events_that_share_one(log: list[NewEvent], af
         assert len(page) <= limit or page[limit - 1][0] == page[-1][0]
 
     on_store(log, work)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_page_ends_early_when_it_is_full_by_its_size_and_says_so(back: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "SIZE", 2_000)
+
+    async def work(store: Store) -> None:
+        row, tail = await store.session_and_tail(SESSION)
+        history = Pages(store, row, fold(SessionState(), tail), Chosen())
+        page = await history.page(50, back=back)
+        assert isinstance(page, pages.Cut) and len(page) == 2
+        assert len(await history.since(0, 50)) == 2
+        rest = await history.page(50, Place(page[-1][0], page[-1][1]["id"]), back=back)
+        assert [item[0] for item in rest] == ([2, 1] if back else [3, 4])
+
+    on_store([events.agent_message(THREAD, "x" * 600) for _ in range(4)], work)
 
 
 @pytest.mark.parametrize("back", [False, True])

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from server.errors import InvalidRequest
+from server.sessions.pages import Cut
 
 if TYPE_CHECKING:
     from server.doors.rest.endpoint import Call
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 Position = tuple[str, str]
 """Of the last element that was seen: what the list is sorted by, mostly `created_at`, and its id."""
 Fetch = Callable[[int, Position | None, str], Awaitable[Sequence[Any]]]
-"""`(limit, after, order)` -> at most `limit` elements behind that position, in that order (asc, desc)."""
+"""`(limit, after, order)` -> at most `limit` elements behind that position, in that order (asc, desc); a `Cut` of them
+where there are more all the same."""
 
 ORDERS = ("asc", "desc")
 _OTHER = {"asc": "desc", "desc": "asc"}
@@ -93,8 +95,8 @@ async def page(
     if cursor is not None:
         _check_bounds(call, cursor)
     back = cursor is not None and cursor.back
-    found = list(await fetch(limit + 1, cursor.position if cursor else None, _OTHER[order] if back else order))
-    more, data = len(found) > limit, found[:limit]
+    found = await fetch(limit + 1, cursor.position if cursor else None, _OTHER[order] if back else order)
+    more, data = len(found) > limit or isinstance(found, Cut), list(found[:limit])
     if back:
         data.reverse()
     after = Cursor(order, at(data[-1])) if data and (more or back) else None
