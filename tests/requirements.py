@@ -1233,6 +1233,7 @@ CONTEXT = (
         _CONTEXT,
         "scenarios/test_context.py::test_the_prefix_stays_the_same_across_lives_and_changes_when_the_session_is_changed",
         "wire/test_compaction.py::test_",
+        "crash/test_matrix.py::test_killed_at_this_point",
         "server/test_transcript.py::test_each_request_begins_with_the_bytes_of_the_one_before",
     ),
     _r(

@@ -17,8 +17,9 @@ KEEP = 3
 """Rounds of tools whose results are never cleared while older ones can be: what the agent works with now."""
 STEP = 0.2
 """The least share of the window that a clearing has to free: each one costs the provider's cache from there on."""
-LARGE = 0.25
-"""The share of the window from which on the newest results are cleared too: no summary can make room for them."""
+LARGE = 0.5
+"""The share of the window from which on the results of the newest round are cleared too: they would stay beside any
+summary, and leave no room for the work."""
 SMALL = 100
 """Tokens of a result that is not worth clearing: what stands in its place has about half of that."""
 BYTES_PER_TOKEN = 3
@@ -85,14 +86,13 @@ def what_makes_room(context: Context, coming: int, window: Window) -> Way | None
         return "clear"
     if not over and tokens < window.compact_at * window.tokens:
         return None
-    recent = sum(context.recent)
-    if recent >= LARGE * window.tokens:
+    if sum(context.recent[-1:]) >= LARGE * window.tokens:
         return "clear_all"
     if not context.compactions:
         return "compact"
     if not over:
         return None  # as small as it gets, and it fits
-    return "clear_all" if recent else "full"
+    return "clear_all" if any(context.recent) else "full"
 
 
 # --- the fold --------------------------------------------------------------------------------------------------------

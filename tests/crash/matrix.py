@@ -207,7 +207,7 @@ async def _judge_session(act: Act, point: Point, wreck: Wreck) -> None:
             assert said.endswith(story.reply.strip()), said  # news of the sandbox may stand before it
     await act.door.service.send_message(act.session, script({"say": "Here."}, say=f"This is {act.name}."))
     assert reply(await act.rests()) == "Here.", "it takes the next message"
-    judge.check_requests(_requests(act))
+    judge.check_requests(_requests(act), judge.log_of(folder, act.session))
     await story.look(act)
 
 

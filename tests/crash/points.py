@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from tests.crash.row import Point
 from tests.crash.rows.calls import CALLS
+from tests.crash.rows.context import CONTEXT
 from tests.crash.rows.files import FILES
 from tests.crash.rows.inputs import INPUTS
 from tests.crash.rows.model import MODEL
@@ -22,6 +23,7 @@ SECTIONS: Mapping[str, list[Point]] = {
     "The steps of a turn": STEPS,
     "The model's stream": MODEL,
     "Calls and their results in the log": CALLS,
+    "The model's context": CONTEXT,
     "Tools": TOOLS,
     "Sandboxes": SANDBOXES,
     "Uploads, and requests under a key": FILES,

@@ -241,7 +241,7 @@ def test_the_summary_of_the_models_own_api_goes_first_and_verbatim(local: Stage)
         scene.api.model.window = WINDOW
         view = await scene.turn(*(effort(n) for n in range(12)), {"say": "done"})
         assert all_taken(scene) and reply(view) == "done"
-        (asked,) = summaries(scene)
+        asked = summaries(scene)[0]
         assert asked.body["compaction"] == {"type": "summarize"} and asked.headers["anthropic-beta"] == BETA
         last = turns(scene)[-1]
         assert last.body["messages"][0]["content"][0]["type"] == "compaction" and last.headers["anthropic-beta"] == BETA

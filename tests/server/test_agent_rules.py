@@ -244,6 +244,7 @@ def test_what_the_engine_cannot_do_is_refused_by_name(asked: dict[str, Any], nam
         ({"tools": [{"type": "surprise"}]}, "tools.0.type"),
         ({"tools": [OWN, OWN]}, "two custom tools"),
         ({"tools": [{**OWN, "name": "bash"}]}, "builtin"),
+        ({"tools": [{**OWN, "name": "recall"}]}, "builtin"),
         ({"tools": [{**OWN, "name": "mcp__x"}]}, "reserved"),
         ({"tools": [{**OWN, "name": "ant__x"}]}, "reserved"),
         ({"tools": [{**OWN, "name": "a b"}]}, "tools.0.name"),
