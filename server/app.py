@@ -260,12 +260,13 @@ def _engine_opener(
                 limits,
                 spending,
                 room,
+                Line(settings.max_sessions_at_work),
                 Line(settings.max_model_requests),
                 models.window,
                 models.summaries,
                 pace,
             )
-            async with Supervisor(store, means, settings.max_sessions_at_work, deposed) as supervisor:
+            async with Supervisor(store, means, deposed) as supervisor:
                 files = (FileTable(database), _blobs(settings))
                 upkeep = Upkeep(store, log, files, supervisor.forget, settings.retention_days)
                 async with _beside(upkeep.run(), "upkeep"), _beside(room.watch(), "room"):

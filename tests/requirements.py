@@ -1083,9 +1083,10 @@ FAULTS = (
     ),
     _r(
         "failures-waits",
-        "A wait for another try is interrupted at once, takes messages along, and outlives a restart once.",
+        "A wait for another try is interrupted at once, takes messages along, keeps no place, outlives a restart once.",
         _FAULTS,
         "scenarios/test_backoff.py::test_",
+        "server/test_line.py::test_",
     ),
     _r(
         "failures-dying-model",

@@ -55,7 +55,8 @@ class Asking:
         """A place among the requests under way, once the model may be asked, or asked again. What comes meanwhile goes
         with the request, so it gives what is due by then: this work, as a rule; None where that is not due any more."""
         if work.attempt:
-            await self._means.pace.sleep(self._left())
+            async with self._means.turns.aside(self._record.session_id):
+                await self._means.pace.sleep(self._left())
         async with self._means.models.place(self._record.session_id) as waited:
             yield await self._anew(work) if waited or work.attempt else work
 

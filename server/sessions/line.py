@@ -21,7 +21,7 @@ class Line:
     @property
     def full(self) -> bool:
         """Whether somebody who comes now has to wait."""
-        return not self._free
+        return self._free < 1
 
     @property
     def awaited(self) -> bool:
@@ -34,7 +34,7 @@ class Line:
 
     def take_at_once(self) -> bool:
         """Take a place, if one is free."""
-        if not self._free:
+        if self._free < 1:
             return False
         self._free -= 1
         return True
@@ -53,8 +53,8 @@ class Line:
             self.leave()
 
     def leave(self) -> None:
-        """Give a place back: the first in line has it."""
-        for turn in self._waiting:
+        """Give a place back: the first in line has it, unless there was one too many."""
+        for turn in self._waiting if self._free >= 0 else ():
             del self._waiting[turn]
             turn.set_result(None)
             return
@@ -75,3 +75,22 @@ class Line:
             yield waits
         finally:
             self.leave()
+
+    @asynccontextmanager
+    async def aside(self, session_id: str) -> AsyncIterator[None]:
+        """Lend one's place to others for the length of the block, then wait for one again. Whoever is called off
+        meanwhile has a place at once, though it be one too many: there is something to be done without delay."""
+        self.leave()
+        turn: asyncio.Future[None] | None = None
+        try:
+            yield
+            if self.take_at_once():
+                return
+            turn = self.join(session_id)
+            await asyncio.shield(turn)
+        except BaseException:
+            if turn in self._waiting:
+                del self._waiting[turn]
+            if turn is None or not turn.done():  # else the place came just now
+                self._free -= 1
+            raise

@@ -46,6 +46,8 @@ class Means:
     limits: Limits
     spending: Spending
     room: Room
+    turns: Line
+    """The sessions that may be at work at the same time."""
     models: Line
     """The model requests that may be under way at the same time, of all sessions."""
     window: Callable[[str], Window]

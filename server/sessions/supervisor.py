@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from server.errors import NotFound, StaleWriter, StoreError
-from server.sessions.line import Line
 from server.sessions.loop import Loop
 from server.sessions.means import Means
 from server.sessions.record import News
@@ -35,10 +34,10 @@ RESTING_SIZE = 64 << 20
 class Supervisor:
     """The engine of a data folder. An async context manager: leaving it lets go of everything, losing nothing."""
 
-    def __init__(self, store: Store, means: Means, most: int, deposed: Callable[[], None]) -> None:
+    def __init__(self, store: Store, means: Means, deposed: Callable[[], None]) -> None:
         self._store = store
         self._means = means
-        self._turns = Line(most)
+        self._turns = means.turns
         self._deposed = deposed
         self._loops: dict[str, Loop] = {}
         self._resting: OrderedDict[str, tuple[Loop, int]] = OrderedDict()

@@ -147,7 +147,8 @@ None of them terminates the session: it is idle afterwards, with its history and
   that asks for more than `retry_patience` (default 600 s) ends the turn at once, and the error says how long it asks
   for. A provider that says `x-should-retry: false` is believed.
 - **An interrupt** during a wait ends the turn at once. **A message** does not shorten it: it goes with the next try.
-  The turn after an interrupt, or after one that was given up, asks at once.
+  The turn after an interrupt, or after one that was given up, asks at once. While a session waits, its place among
+  those at work is lent to others.
 - **A restart** during a wait neither loses nor doubles it: the wait is stored with the error, and what is left of it is
   sat out by the next process, whatever the clock did meanwhile.
 - **A half answer** leaves nothing: its events come only when it is whole, and the text that was shown as it came is

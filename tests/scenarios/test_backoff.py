@@ -60,3 +60,23 @@ def test_a_restart_neither_loses_nor_doubles_the_wait_nor_the_count(local: Stage
             assert "script" in said(message)
 
     local.play_lives(story, pace=waits.pace, retries=2)
+
+
+def test_who_waits_lends_its_place_to_others_and_an_interrupt_needs_none(local: Stage) -> None:
+    waits = Waits(hold=True)
+
+    async def story(scene: Scene) -> None:
+        first = await scene.start(FAILING, agent=NO_TOOLS)
+        await waits.began()
+        assert (await scene.turn({"say": "Meanwhile."}, agent=NO_TOOLS)).state.reply == "Meanwhile."
+        second = await scene.start({"say": "slowly now", "stream": 60}, agent=NO_TOOLS)
+        await scene.asked(lambda api: len(api.requests) == 3)
+        view = await scene.service.interrupt(first)
+        assert (view.state.status, view.state.ending) == ("idle", "interrupted")
+        await scene.tell(first, {"say": "In line."})
+        await scene.service.interrupt(second)
+        assert (await scene.finish(first)).state.reply == "In line."
+        third = await scene.start({"say": "There is one place still."}, agent=NO_TOOLS)
+        assert (await scene.finish(third)).state.reply == "There is one place still."
+
+    local.play(story, pace=waits.pace, max_sessions_at_work=1)
