@@ -1059,6 +1059,12 @@ CRASHES = (
         "crash/test_matrix.py::test_",
     ),
     _r(
+        "crash-any-order",
+        "Messages, answers, interrupts, failures and crashes in any order leave a log that is true in every way.",
+        "issue 4, shown by",
+        "scenarios/test_any_order.py::test_whatever_comes_in_whatever_order_the_log_stays_true",
+    ),
+    _r(
         "crash-runner",
         "What a server that died left unsettled with a runner is named to the next owner, and forgotten.",
         "issue 4, crash safety",
