@@ -129,6 +129,7 @@ class Supervisor:
                     delay = min(delay * 2, 60.0)
         finally:
             self._tasks.pop(session_id, None)
+            self._woken.discard(session_id)
 
     async def _stint(self, session_id: str) -> bool:
         """Wait for a place among the sessions at work, and have it until the session rests, or has done a turn while

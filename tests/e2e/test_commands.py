@@ -73,7 +73,10 @@ def test_the_demonstration_brings_back_a_reply_and_a_file_without_a_key() -> Non
 
 
 def test_the_doctor_says_what_is_well_and_what_to_do(folder: Path) -> None:
-    shown = skiff("doctor", "--data-dir", str(folder), DOCKER_HOST="unix:///nowhere.sock")
+    shown = skiff(
+        "doctor", "--data-dir", str(folder), DOCKER_HOST="unix:///nowhere.sock", SKIFF_MIN_FREE_MB="999999999"
+    )
+    assert "nothing new is begun below 999999999 (setting min_free_mb); free some space" in shown.stdout
     assert "no key: set ANTHROPIC_API_KEY" in shown.stdout and shown.returncode == 1
     assert all(name in shown.stdout for name in ("python", "data folder", "disk", "engine", "bubblewrap"))
 

@@ -111,6 +111,18 @@ def test_below_the_bound_nothing_new_is_begun_and_what_makes_room_works(
     play(tmp_path, monkeypatch, story)
 
 
+def test_an_upload_that_fills_the_disk_ends_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(app: App, disk: Disk) -> None:
+        with pytest.raises(NoRoom, match=WORDS):
+            async with app.uses.files.receiving() as incoming:
+                await incoming.write(b"x" * 2_000_000)
+                disk.said = LEAST - 1
+                await incoming.write(b"x" * 2_000_000)
+        assert list((tmp_path / "files").iterdir()) == []
+
+    play(tmp_path, monkeypatch, story)
+
+
 async def upload(app: App) -> None:
     async with app.uses.files.receiving() as incoming:
         await incoming.write(b"x" * 2_000_000)

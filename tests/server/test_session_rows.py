@@ -148,6 +148,9 @@ def test_sessions_of_an_older_database_are_found_by_their_agent_and_status(tmp_p
             assert await found(store, agent_id="agent_1", agent_version=1, statuses=["terminated"]) == ["sesn_old"]
             assert await found(store, agent_id="agent_2", statuses=["idle"]) == ["sesn_new"]
             assert (await store.session("sesn_old")).metadata == {}
+            assert [event.seq for event in await store.events("sesn_old")] == [1, 2, 3]
+            await store.delete_session("sesn_old")
+            assert await store.events("sesn_old") == []
 
     asyncio.run(scenario())
 
