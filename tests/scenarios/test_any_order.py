@@ -193,7 +193,8 @@ async def play(asks: bool, acts: Sequence[Act], api: MessagesAPI) -> None:
                 life.check(at_rest=True)
                 ran = await life.ran()
                 assert len(ran) == len(set(ran)), "a command ran twice"
-            judge.check_requests([body for body in api.bodies if life.session in str(body["messages"][0])])
+            sent = [body for body in api.bodies if life.session in str(body["messages"][0])]
+            judge.check_requests(sent, life.log)
 
 
 @settings(
