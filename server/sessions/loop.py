@@ -151,6 +151,8 @@ class Loop:
             if not doing.done():
                 doing.cancel()
                 await asyncio.wait({doing})
+            if not doing.cancelled():
+                doing.exception()  # seen: where this was cancelled, nobody asks for it
         if not doing.cancelled():
             doing.result()
 

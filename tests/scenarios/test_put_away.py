@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from server.app import running
+from server.backup import back_up
+from server.sessions.place import Place
+from tests.support.sandboxes import data_folder
 from tests.support.scenario import (
     OpenAgain,
     Scene,
@@ -92,10 +98,17 @@ def test_reading_a_sandbox_that_was_put_away_brings_it_back_and_the_agent_is_tol
     engine.play(story, **SOON)
 
 
-def test_deleting_a_session_whose_sandbox_was_put_away_removes_the_archive(local: Stage) -> None:
+def test_a_backup_has_the_archives_and_deleting_a_session_removes_its_own(local: Stage) -> None:
     async def story(scene: Scene) -> None:
         session = (await scene.turn(call(bash(MADE)), {"say": "Made."})).id
         await put_away(scene)
+        with data_folder() as elsewhere:
+            copied = await back_up(scene.app.settings.data_dir, elsewhere / "copy")
+            assert (copied.sessions, copied.sandboxes) == (1, 0)
+            settings = scene.app.settings.model_copy(update={"data_dir": elsewhere / "copy"})
+            async with running(settings) as app:
+                copy = Scene(app, scene.api, scene.kind)
+                assert reply(await copy.again(session, call(bash("cat 'a b/f'")), {"say": "$RESULT"})).endswith("kept")
         await scene.service.delete_session(session, if_running="interrupt")
         assert archives(scene.app.settings.data_dir) == [] and rows(scene.app.settings.data_dir) == []
 
@@ -159,16 +172,35 @@ def test_an_archive_that_cannot_be_unpacked_is_kept_and_one_that_is_gone_is_said
     local.play(story, **SOON)
 
 
-def test_what_a_closed_server_left_running_is_stopped_and_put_away_by_the_next(engine: Stage) -> None:
+def test_of_the_lives_of_many_sessions_nothing_is_left_anywhere(engine: Stage) -> None:
     async def story(open_again: OpenAgain) -> None:
         async with open_again(False) as scene:
-            session = (await scene.turn(call(bash("echo kept > f")), {"say": "Made."})).id
+            half = await scene.start(call(bash("echo never")), {"say": "Never said."})
+            await scene.service.delete_session(half, if_running="interrupt")
+            made = [(await scene.turn(call(bash(MADE)), {"say": "Made."})).id for _ in range(3)]
             folder = scene.app.settings.data_dir
-        assert containers(folder, "--filter", "status=paused")
+        assert len(asyncio.all_tasks()) == 1
+        assert containers(folder, "--filter", "status=paused"), "the last one lives on, frozen"
         (folder / "archives").mkdir(exist_ok=True)
         (folder / "archives" / "left.part").write_bytes(b"of a crash")
         async with open_again(True) as scene:
-            await put_away(scene)
-            assert reply(await scene.again(session, call(bash("cat f")), {"say": "$RESULT"})).endswith("kept")
+            await put_away(scene, 3)
+
+            async def forgotten() -> bool:
+                gc.unfreeze()
+                gc.collect()
+                return not [each for each in gc.get_objects() if isinstance(each, Place)]
+
+            await eventually(forgotten, "the end of what is kept in memory of sessions at rest")
+            for session in made:
+                said = reply(await scene.again(session, call(bash("cat 'a b/f'")), {"say": "$RESULT"}))
+                assert said.endswith("kept")
+            back = await scene.start(call(bash("sleep 1000")), {"say": "Never said."})
+            await scene.until(back, lambda event: event.type == "agent.tool_use")
+        assert len(asyncio.all_tasks()) == 1
+        there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        assert {name for name in there if not name.startswith(("skiff.db", "engine.", "sandboxes/parts"))} == set()
+        label = f"label=dev.skiff.installation={installation_of(folder)}"
+        assert docker("network", "ls", "-q", "--filter", label) == docker("ps", "-aq", "--filter", label) == ""
 
     engine.play_lives(story, **SOON)

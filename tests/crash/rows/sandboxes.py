@@ -168,6 +168,15 @@ SANDBOXES = [
         **DOCKER,
     ),
     Point(
+        "store-half",
+        "half of an idle sandbox's files are packed",
+        Site("sandbox.docker.packing:Packer.pack", "item"),
+        sandboxes.STORED,
+        "went on",
+        **SERVE,
+        **DOCKER,
+    ),
+    Point(
         "store-packed",
         "an idle sandbox is packed, its archive in no row",
         Site("server.store.sandboxes:SandboxTable.sandbox_stored", "before"),
@@ -184,6 +193,14 @@ SANDBOXES = [
         "went on",
         **SERVE,
         **DOCKER,
+    ),
+    Point(
+        "restore-half",
+        "half of its archive is unpacked",
+        Site("server.sessions.archives:Archives._portions", "item"),
+        sandboxes.RESTORED,
+        "made",
+        tools="bash",
     ),
     Point(
         "restore-unpacked",
