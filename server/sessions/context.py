@@ -44,6 +44,8 @@ class Context:
     """The provider said that it is too much, whatever was estimated."""
     compactions: int = 0
     """In a row, without an answer of the model between them."""
+    since: int = 0
+    """Tokens that came since the model's last answer."""
     prompt: int = 0
     """Tokens of this turn's prompts, all requests together."""
     cached: int = 0
@@ -88,11 +90,17 @@ def what_makes_room(context: Context, coming: int, window: Window) -> Way | None
         return None
     if sum(context.recent[-1:]) >= LARGE * window.tokens:
         return "clear_all"
-    if not context.compactions:
+    if not context.compactions and _worth_summarizing(context, coming, window):
         return "compact"
     if not over:
         return None  # as small as it gets, and it fits
     return "clear_all" if any(context.recent) else "full"
+
+
+def _worth_summarizing(context: Context, coming: int, window: Window) -> bool:
+    """Whether a summary could stand for enough: what is to be answered next stays as it is."""
+    older = context.tokens if coming else context.tokens - context.since
+    return older >= STEP * window.tokens or (context.crowded and older > 0)
 
 
 # --- the fold --------------------------------------------------------------------------------------------------------
@@ -109,7 +117,7 @@ def turn_over(context: Context) -> Context:
 
 def came(context: Context, tokens: int) -> Context:
     """Something was said to the model."""
-    return replace(context, tokens=context.tokens + tokens)
+    return replace(context, tokens=context.tokens + tokens, since=context.since + tokens)
 
 
 def answered(context: Context, usage: Mapping[str, Any], *, stop: str | None, calls: bool) -> Context:
@@ -128,6 +136,7 @@ def answered(context: Context, usage: Mapping[str, Any], *, stop: str | None, ca
         recent=recent,
         crowded=full,
         compactions=context.compactions if full else 0,
+        since=0,
     )
 
 
@@ -171,6 +180,7 @@ def compacted(context: Context, body: Mapping[str, Any]) -> Context:
         recent=rounds[-KEEP:],
         crowded=False,
         compactions=context.compactions + 1,
+        since=0,
     )
 
 

@@ -204,6 +204,19 @@ def test_what_can_never_fit_ends_the_turn_and_says_so_and_the_next_message_works
     local.play(story, **small())
 
 
+def test_a_message_that_nearly_fills_the_window_is_asked_and_asked_again_after_a_failure(local: Stage) -> None:
+    waits = Waits()
+
+    async def story(scene: Scene) -> None:
+        view = await scene.turn({"say": "hello"}, agent=TALKER)
+        await scene.tell(view.id, {"say": "read", "fail": {"status": 529, "retry_after": 0}}, say="much " * 10_000)
+        view = await scene.finish(view.id)
+        assert reply(view) == "read" and not summaries(scene)
+        assert [received.status for received in scene.api.requests] == [200, 529, 200]
+
+    local.play(story, pace=waits.pace, **small())
+
+
 def test_results_that_are_too_long_together_are_left_in_the_log(local: Stage) -> None:
     async def story(scene: Scene) -> None:
         scene.api.model.window = WINDOW

@@ -18,6 +18,10 @@ ROWS: dict[str, tuple[Context, int, Way | None]] = {
     "what is coming counts": (Context(400, old=200), 100, "clear"),
     "not half full": (Context(400, old=300), 0, None),
     "nearly full": (Context(800), 0, "compact"),
+    "nearly full of a message that is to be answered": (Context(800, since=700), 0, None),
+    "a large message after little": (Context(100), 800, None),
+    "a large message after a large one that was not answered": (Context(500, since=500), 400, "compact"),
+    "too full of a message that is to be answered": (Context(1_000, since=900), 0, "full"),
     "nearly full, with results to clear": (Context(800, old=200), 0, "clear"),
     "the newest results are most of it": (Context(900, recent=(0, 500)), 0, "clear_all"),
     "the newest results have room beside a summary": (Context(900, recent=(400, 100)), 0, "compact"),
@@ -26,6 +30,7 @@ ROWS: dict[str, tuple[Context, int, Way | None]] = {
     "too full after a summary, with results left": (Context(1_000, compactions=1, recent=(9,)), 0, "clear_all"),
     "a message that fits into no context": (Context(), 1_000, "full"),
     "the provider says that it is too much": (Context(10, crowded=True), 0, "compact"),
+    "the provider says so of the first message": (Context(10, since=10, crowded=True), 0, "full"),
     "the provider says so again": (Context(10, crowded=True, compactions=1), 0, "full"),
     "the provider says so, and a little can be cleared": (Context(10, old=1, crowded=True), 0, "clear"),
 }
@@ -41,7 +46,7 @@ def test_a_request_that_is_refused_again_and_again_comes_to_an_end() -> None:
     while (way := what_makes_room(context.refused(now), 0, WINDOW)) != "full":
         done.append(way)
         if way == "compact":
-            now = context.compacted(now, {"after": 900, "rounds": [50]})
+            now = context.compacted(now, {"after": 900, "rounds": [50], "kept": 2})
         else:
             now = context.cleared(now, {"keep": 3 if way == "clear" else 0, "freed": 0})
     assert done == ["clear", "compact", "clear_all"]
