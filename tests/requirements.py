@@ -1069,6 +1069,14 @@ CRASHES = (
         "crash/test_matrix.py::test_",
     ),
     _r(
+        "crash-takeover",
+        "Of several processes on a data folder any may die or be asked to leave: another goes on, nothing has failed.",
+        "issue 4, graceful stop",
+        "e2e/test_takeover.py::test_",
+        "e2e/test_processes.py::test_a_door_takes_over_when_the_engine_is_killed_and_the_turn_ends",
+        "e2e/test_processes.py::test_a_host_that_closes_its_server_finds_the_turn_finished_by_a_successor",
+    ),
+    _r(
         "crash-any-order",
         "Messages, answers, interrupts, failures and crashes in any order leave a log that is true in every way.",
         "issue 4, shown by",
