@@ -205,7 +205,7 @@ class Asking:
         record, means = self._record, self._means
         then = verdict(error, record.state.failures + 1, means.limits, means.pace.jitter())
         status = "retrying" if then.again else "exhausted"
-        private: dict[str, Any] = {"wait": then.wait, "passing": error.retryable}
+        private: dict[str, Any] = {"wait": then.wait, "passing": type(error).retryable}
         if isinstance(error, DayCapReached):
             private["ending"] = error.ending
         words = f"{error}{then.words}"

@@ -142,6 +142,7 @@ def test_a_conversation_that_does_not_fit_is_told_from_other_bad_requests(api: M
 def test_a_provider_that_says_not_to_try_again_is_believed() -> None:
     error = status_error(529, None, {"x-should-retry": "false"}, "busy")
     assert isinstance(error, ModelOverloaded) and not error.retryable
+    assert type(error).retryable, "a later message may still be answered"
     assert status_error(529, None, {"x-should-retry": "true"}, "busy").retryable
 
 
