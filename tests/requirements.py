@@ -606,6 +606,7 @@ HANDS = (
         " wait, and can be stopped at once; with any bounds all finish.",
         "issue 4, bounds under load",
         "scenarios/test_queues.py::test_",
+        "server/test_berths.py::test_",
         "scenarios/test_bounds.py::test_more_sessions_than_may_work_at_once_wait_their_turn_and_all_end",
         "scenarios/test_bounds.py::test_five_sessions_that_want_a_sandbox_at_once_get_no_more_than_are_allowed",
         "server/test_mcp_words.py::test_a_message_that_waits_is_shown_as_the_next_turn_queued",
