@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from server.files.blobs import Blobs
 from server.files.collecting import collect
 from server.ids import ago
+from server.sessions.fold import fold
 from server.sessions.log import Log
-from server.sessions.state import fold
 from server.sessions.view import cached
 from server.store.files import FileTable
 from server.store.store import HeadMoved, SessionRow, Store

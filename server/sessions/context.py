@@ -1,6 +1,6 @@
 """How full the model's context is: a small part of a session's state, and a fold like the rest of it. Pure.
 
-What the last request's prompt and answer had is known from its usage; what has come since is estimated. Above: `state`
+What the last request's prompt and answer had is known from its usage; what has come since is estimated. Above: `fold`
 (which folds it), `decide` (which asks what makes room). Below: nothing.
 """
 

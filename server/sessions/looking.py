@@ -14,11 +14,11 @@ from typing import Literal
 from server import events
 from server.errors import InvalidRequest, NotFound
 from server.events import INPUT_TYPES, PRIVATE_DELIVERED, StoredEvent
+from server.sessions.fold import fold
 from server.sessions.history import Numbered
 from server.sessions.live import Frame, Live, waiting
 from server.sessions.log import Delta, Log
 from server.sessions.pages import Chosen, Pages, Place
-from server.sessions.state import fold
 from server.sessions.view import SessionView, cached, view_of
 from server.store.store import Filter as Filter
 from server.store.store import SessionRow, Store, Stretch

@@ -15,7 +15,8 @@ from typing import Any
 from server.events import CALL_TYPES, COMPACTED, PRIVATE_CLEARED, PRIVATE_DELIVERED, StoredEvent
 from server.providers.scripted.validation import refusal
 from server.providers.summary import SUMMARIZE
-from server.sessions.state import SessionState, dump, fold
+from server.sessions.fold import fold
+from server.sessions.state import SessionState, dump
 from tests.support.drive import plain_blocks
 
 Body = Mapping[str, Any]

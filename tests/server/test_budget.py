@@ -16,7 +16,8 @@ from server.sessions import budget
 from server.sessions.budget import LEAST, Amount, Budget, Caps, Need, Spent, Tariff
 from server.sessions.context import Context, came
 from server.sessions.decide import AskModel, Limits, Rest, Stop, next_need, next_work
-from server.sessions.state import QueuedInput, SessionState, Usage, dump, fold, load, spent
+from server.sessions.fold import fold
+from server.sessions.state import QueuedInput, SessionState, Usage, dump, load, spent
 from tests.support.factories import THREAD, LogBuilder, call, say
 
 RATES = list_prices().rates("claude-sonnet-5-5")

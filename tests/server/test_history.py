@@ -16,9 +16,10 @@ from server import events
 from server.errors import InvalidRequest
 from server.events import INPUT_TYPES, NewEvent, StoredEvent
 from server.sessions import pages
+from server.sessions.fold import fold
 from server.sessions.history import Numbered, present, within
 from server.sessions.pages import Chosen, Pages, Place
-from server.sessions.state import SessionState, fold
+from server.sessions.state import SessionState
 from server.store.store import Store
 from tests.support.factories import SESSION, THREAD, LogBuilder, open_log
 

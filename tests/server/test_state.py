@@ -13,16 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from server import events
 from server.errors import Refused
 from server.sessions.decide import AskModel, CloseRequest, Interrupt, MakeRoom, Park, Resume, RunTools, Stop
-from server.sessions.state import (
-    TRANSITIONS,
-    IllegalTransition,
-    SessionState,
-    dump,
-    fold,
-    load,
-    seconds_between,
-    spent,
-)
+from server.sessions.fold import TRANSITIONS, IllegalTransition, fold
+from server.sessions.state import SessionState, dump, load, seconds_between, spent
 from tests.support.drive import ASKS, CUSTOM, SMALL_WINDOW, Driven
 from tests.support.factories import THREAD, LogBuilder, call, say
 

@@ -6,7 +6,8 @@ import pytest
 
 from server import events
 from server.ids import now
-from server.sessions.state import SessionState, Usage, fold
+from server.sessions.fold import fold
+from server.sessions.state import SessionState, Usage
 from server.sessions.usage import session_usage
 from tests.support.factories import THREAD, LogBuilder
 

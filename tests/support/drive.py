@@ -37,7 +37,8 @@ from server.sessions.decide import (
     next_work,
 )
 from server.sessions.ending import turn_end
-from server.sessions.state import SessionState, dump, fold, load
+from server.sessions.fold import fold
+from server.sessions.state import SessionState, dump, load
 from server.sessions.transcript import Transcript
 from server.tools.recall import RECALL
 from tests.support.factories import THREAD, LogBuilder, call, say

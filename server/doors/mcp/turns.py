@@ -161,7 +161,8 @@ class TurnTasks:
 
     async def _read(self, service: Service, view: SessionView, number: int) -> Reading:
         """Read the log up to the first rest after event `number`, or as far as the view knows it."""
-        from server.sessions.state import SessionState, fold  # here, because `tools/list` should not wait for it
+        from server.sessions.fold import fold  # here, because `tools/list` should not wait for it
+        from server.sessions.state import SessionState
 
         key = (view.id, number)
         reading = self._readings.pop(key, None) or Reading(SessionState())
