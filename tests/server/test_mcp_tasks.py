@@ -146,7 +146,7 @@ def test_waiting_for_several_sessions_becomes_one_task(tmp_path: Path) -> None:
     async def run() -> None:
         async with host(tmp_path) as (client, _):
             ids = []
-            for wait in (0.5, 0.9):
+            for wait in (2.5, 3.0):  # longer than a busy machine takes for the calls in between
                 made = await client.call_tool(
                     "create_session",
                     {"task": script({"wait": wait, "say": f"{wait}"}), "agent": NO_TOOLS, "wait_seconds": 0},
