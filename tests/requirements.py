@@ -1242,6 +1242,7 @@ CONTEXT = (
         _CONTEXT,
         "scenarios/test_context.py::test_a_refusal_as_too_long_makes_room_and_asks_again",
         "scenarios/test_context.py::test_a_request_that_is_too_large_is_made_smaller_too",
+        "scenarios/test_context.py::test_a_budget_in_dollars_outlives_a_refusal_as_too_long",
         "scenarios/test_context.py::test_an_answer_cut_off_by_a_full_window_goes_on_after_a_summary",
         "scenarios/test_context.py::test_what_can_never_fit_ends_the_turn_and_says_so_and_the_next_message_works",
         "scenarios/test_failures.py::test_a_failure_",

@@ -160,7 +160,7 @@ def _request_end(state: SessionState, event: StoredEvent) -> SessionState:
     body, raw = event.public or {}, event.private or {}
     state = changed(state, open_request=None)
     stop, usage, cost = raw.get("stop_reason"), raw.get("usage", {}), raw.get("cost_usd")
-    if raw:
+    if "usage" in raw:  # a request that was refused as too long took nothing
         turn = _sum(state.turn_cost_usd, cost)
         state = changed(state, usage=_add_usage(state.usage, usage, cost), turn_cost_usd=turn)
     if body.get("is_error"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -157,6 +158,19 @@ def test_a_refusal_as_too_long_makes_room_and_asks_again(local: Stage) -> None:
         refused = [received for received in scene.api.requests if received.status == 400]
         steps = [len(await private(scene, view.id, kind)) for kind in (COMPACTED, PRIVATE_CLEARED)]
         assert refused and all(steps) and sum(steps) == len(refused), "one step for each, and no other"
+        spans = await scene.service.requests(view, 100)
+        known = [Decimal(span["cost_usd"]) for _, span in spans if not span["is_error"]]
+        assert view.state.usage.cost_usd == view.state.turn_cost_usd == str(sum(known)), "a refusal costs nothing"
+
+    local.play(story, context_windows={MODEL: 100_000})
+
+
+def test_a_budget_in_dollars_outlives_a_refusal_as_too_long(local: Stage) -> None:
+    async def story(scene: Scene) -> None:
+        scene.api.model.window = 14_000
+        view = await scene.turn(*(effort(n) for n in range(8)), {"say": "done"}, budget={"usd": 5})
+        assert reply(view) == "done" and any(received.status == 400 for received in scene.api.requests)
+        assert view.state.stop_reason == {"type": "end_turn"}
 
     local.play(story, context_windows={MODEL: 100_000})
 
