@@ -198,11 +198,18 @@ def estimate(value: Any) -> int:
         if kind == "image":
             return IMAGE
         if kind == "document":
-            return max(IMAGE, len(str(value.get("source", {}).get("data", ""))) // DOCUMENT_BYTES_PER_TOKEN)
+            return _document(value.get("source", {}))
         if isinstance(value.get("content"), list | tuple):
             rest = {key: item for key, item in value.items() if key != "content"}
             return estimate(value["content"]) + _spelled(rest)
     return _spelled(value)
+
+
+def _document(source: Mapping[str, Any]) -> int:
+    data = str(source.get("data", ""))
+    if source.get("type") == "text":
+        return len(data.encode("utf-8", "replace")) // BYTES_PER_TOKEN + 1
+    return max(IMAGE, len(data) // DOCUMENT_BYTES_PER_TOKEN)
 
 
 def _spelled(value: Any) -> int:

@@ -69,6 +69,7 @@ def test_rounds_grow_old_and_small_results_are_not_worth_clearing() -> None:
         ({"type": "text", "text": "word " * 300}, 300, 600),
         ({"type": "image", "source": {"type": "base64", "data": "A" * 4_000_000}}, 1_500, 5_000),
         ({"type": "document", "source": {"type": "base64", "data": "A" * 400_000}}, 2_500, 15_000),
+        ({"type": "document", "source": {"type": "text", "data": "word " * 300}}, 300, 600),
         ({"type": "tool_use", "id": "t", "name": "bash", "input": {"command": "ls"}}, 10, 50),
     ],
 )
