@@ -19,7 +19,8 @@ from server.sessions.history import Numbered
 from server.sessions.live import Frame, Live, waiting
 from server.sessions.log import Delta, Log
 from server.sessions.pages import Chosen, Pages, Place
-from server.sessions.view import SessionView, cached, view_of
+from server.sessions.reading import view_from, view_now
+from server.sessions.view import SessionView
 from server.store.store import Filter as Filter
 from server.store.store import SessionRow, Store, Stretch
 
@@ -35,8 +36,7 @@ class Looking:
 
     async def view(self, session_id: str) -> SessionView:
         """A session as it is now. Raises NotFound."""
-        row, tail = await self._store.session_and_tail(session_id)
-        return await self._view(row, tail)
+        return await view_now(self._store, session_id)
 
     async def list_sessions(
         self,
@@ -52,7 +52,7 @@ class Looking:
         `chosen` says more of which; `archived` counts where it is not given.
         """
         rows = await self._store.sessions(chosen or Filter(archived), limit=limit, after=before, order=order)
-        return [await self._view(row) for row in rows]
+        return [await view_from(self._store, row) for row in rows]
 
     async def at_work(self) -> list[str]:
         """The sessions that have something to do, oldest first."""
@@ -200,13 +200,6 @@ class Looking:
 
     def _pages(self, view: SessionView, chosen: Chosen) -> Pages:
         return Pages(self._store, view.row, view.state, chosen)
-
-    async def _view(self, row: SessionRow, tail: Sequence[StoredEvent] = ()) -> SessionView:
-        """`tail`: the events that the cached fold does not cover, where they have been read already."""
-        state = cached(row)
-        if not tail or tail[0].seq != state.seq + 1:
-            tail = await self._log.read(row.id, state.seq) if row.head > state.seq else ()
-        return view_of(row, state, tail)
 
     async def _watch(self, view: SessionView) -> AsyncGenerator[SessionView]:
         state = view.state

@@ -18,8 +18,8 @@ from server.ids import new_id
 from server.sessions.archives import Archives, reference
 from server.sessions.mounting import Mounting
 from server.sessions.place import Place
+from server.sessions.reading import view_now
 from server.sessions.spec import Spec
-from server.sessions.view import cached, view_of
 from server.store.store import SandboxRow, Store
 
 logger = logging.getLogger(__name__)
@@ -124,8 +124,7 @@ class Opening:
         operations that nobody waits for. Open calls are not touched; they are asked for again under their ids."""
         if not sandbox.left:
             return
-        session, tail = await self._store.session_and_tail(session_id)
-        state = view_of(session, cached(session), tail).state
+        state = (await view_now(self._store, session_id)).state
         nobodys = sandbox.left.keys() - {call.id for call in state.calls}
         for op_id in nobodys:
             if sandbox.left[op_id] == "running":

@@ -16,6 +16,9 @@ from server.providers import ModelUsage
 from server.sessions.budget import Budget, Spent
 from server.sessions.context import Context
 
+VERSION = 2
+"""Of the fold. Raised when logs that are there already fold to other states: what is cached of them is made anew."""
+
 
 @dataclass(frozen=True)
 class QueuedInput:
@@ -144,12 +147,14 @@ def changed(state: SessionState, **fields: Any) -> SessionState:
 
 def dump(state: SessionState) -> dict[str, Any]:
     """The state as JSON-able data, for the cache beside the session."""
-    return asdict(state)
+    return {"version": VERSION, **asdict(state)}
 
 
 def load(data: Mapping[str, Any]) -> SessionState:
     """The inverse of `dump`. Raises TypeError for data of another version of the program: fold from the start then."""
     values = dict(data)
+    if values.pop("version", None) != VERSION:
+        raise TypeError("a state of another version of the fold")
     values["queue"] = tuple(QueuedInput(**item) for item in values["queue"])
     values["calls"] = tuple(OpenCall(**item) for item in values["calls"])
     values["usage"] = Usage(**values["usage"])

@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 from server.errors import NotFound, StaleWriter, StoreError
 from server.sessions.loop import Loop
 from server.sessions.means import Means
+from server.sessions.reading import view_now
 from server.sessions.record import News
 from server.sessions.spec import thaw
-from server.sessions.view import cached, view_of
 from server.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -169,8 +169,7 @@ class Supervisor:
 
     async def _interrupted(self, session_id: str) -> bool:
         """Do what interrupts of a waiting session ask, if there are any. Whether it rests then."""
-        row, tail = await self._store.session_and_tail(session_id)
-        if not view_of(row, cached(row), tail).state.interrupted:
+        if not (await view_now(self._store, session_id)).state.interrupted:
             return False
         async with self._loop(session_id) as loop:
             return await loop.take_interrupts()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ import pytest
 
 from server import events
 from server.errors import Conflict
+from server.sessions.reading import view_now
+from server.sessions.state import VERSION, dump
 from server.store.database import Cursor
 from server.store.migrate import statements
 from server.store.store import Change, Filter, HeadMoved, SessionRow, Store
 from tests.support.factories import SESSION, THREAD, open_store, session_row
 
 USAGE = {"input_tokens": 0}
+SPEC: dict[str, Any] = dict(agent={}, environment={}, system=[], tools=[], max_tokens=1, options={}, backend="none")
 
 
 def on_store(folder: Path, work: Callable[[Store], Awaitable[Any]]) -> None:
@@ -175,3 +179,19 @@ def _first_schema(path: Path) -> None:
         for number, kind in enumerate(["session.status_running", "session.status_terminated", "agent.message"], 1):
             database.execute("INSERT INTO events VALUES ('sesn_old', ?, ?, 't', ?, '{}', NULL)", (number, kind, kind))
     database.close()
+
+
+@pytest.mark.parametrize("version", [1, VERSION], ids=["an older program", "this program"])
+def test_a_session_is_what_its_log_says_whoever_has_cached_its_state(tmp_path: Path, version: int) -> None:
+    async def scenario() -> None:
+        async with open_store(tmp_path) as store:
+            await store.create_session(replace(session_row(), spec=SPEC), [], {})
+            await store.append(SESSION, [asked := events.user_message(THREAD, [events.text("hi")])])
+            waits = (await view_now(store, SESSION)).state
+            kept = {**dump(waits), "version": version, "seq": 2}
+            await store.append(SESSION, [events.agent_message(THREAD, "x")], fold=kept)
+            await store.append(SESSION, events.turn_started(THREAD, "a"))
+            state = (await view_now(store, SESSION)).state
+            assert (state.status, [item.id for item in state.queue]) == ("running", [asked.id])
+
+    asyncio.run(scenario())

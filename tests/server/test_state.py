@@ -103,7 +103,7 @@ def test_time_at_work_counts_from_running_to_idle_and_never_backwards() -> None:
     assert seconds_between(None, late) == 0.0
 
 
-@pytest.mark.parametrize("wrong", [{"surprise": 1}, {"calls": [{"surprise": 1}]}])
+@pytest.mark.parametrize("wrong", [{"surprise": 1}, {"calls": [{"surprise": 1}]}, {"version": 1}])
 def test_a_cached_state_of_another_version_is_a_type_error(wrong: dict[str, object]) -> None:
     with pytest.raises(TypeError):
         load({**dump(SessionState()), **wrong})
