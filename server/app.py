@@ -215,7 +215,9 @@ def _blobs(settings: Settings) -> Blobs:
 
 
 def _mounting(settings: Settings, store: Store, log: Log, database: SqliteDatabase) -> Mounting:
-    repositories = Repositories(settings.git_hosts, settings.git_seconds, settings.git_mb * 10**6)
+    fetching = settings.data_dir / "fetching"
+    repositories = Repositories(settings.git_hosts, settings.git_seconds, settings.git_mb * 10**6, fetching)
+    repositories.sweep()  # this process has just become the engine
     return Mounting(store, ResourceTable(database), FileTable(database), _blobs(settings), repositories, log)
 
 

@@ -54,6 +54,7 @@ class Workspaces:
         """Make the root and write the parts anew: they belong to this version of the server."""
         self._root.mkdir(parents=True, exist_ok=True, mode=0o711)
         self._root.chmod(0o711 if self._host.uid is not None else 0o700)
+        self._sweep_parts()
         fresh = self._root / f".{PARTS}.{os.getpid()}"
         package = Path(wire.__file__).parent
         shutil.copytree(
@@ -69,6 +70,12 @@ class Workspaces:
         self._bring_bwrap(fresh)
         shutil.rmtree(self._root / PARTS, ignore_errors=True)
         fresh.rename(self._root / PARTS)
+
+    def _sweep_parts(self) -> None:
+        """Remove the half-written parts of processes that are no more."""
+        for half in self._root.glob(f".{PARTS}.*"):
+            if not Path("/proc", half.name.rpartition(".")[2]).exists():
+                shutil.rmtree(half, ignore_errors=True)
 
     def _bring_bwrap(self, fresh: Path) -> None:
         """Copy bubblewrap and its libraries where the sandboxes' user may start it (root's pip puts it into /root)."""

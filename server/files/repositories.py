@@ -59,16 +59,23 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Repositories:
-    """Fetches. `hosts` are the hosts that may be asked, each with its real address; the bounds are of one fetch."""
+    """Fetches. `hosts` are the hosts that may be asked, each with its real address; the bounds are of one fetch.
+    `folder` is where a fetch has its files while it lasts."""
 
     hosts: Mapping[str, str]
     seconds: float
     most_bytes: int
+    folder: Path
+
+    def sweep(self) -> None:
+        """Remove what a crash left: only the engine fetches, and this one has not begun."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @asynccontextmanager
     async def fetched(self, url: str, checkout: Mapping[str, str] | None, token: str | None) -> AsyncIterator[Bundle]:
         """The repository at `url` as a bundle, for the length of the block. Raises RepositoryError."""
-        folder = Path(tempfile.mkdtemp(prefix="skiff-git-"))
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
         try:
             address = self._address(url)
             git = _Git(folder, self.most_bytes, _environment(folder, address, token))

@@ -5,6 +5,7 @@ Above: `matrix`. Below: the fold and the transcript's rules. It looks at what is
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections import Counter
@@ -12,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sandbox.local.backend import SYSTEM_FOLDER
+from sandbox.local.workspace import PARTS
 from server.events import CALL_TYPES, COMPACTED, PRIVATE_CLEARED, PRIVATE_DELIVERED, StoredEvent
 from server.providers.scripted.validation import refusal
 from server.providers.summary import SUMMARIZE
@@ -20,6 +23,9 @@ from server.sessions.state import SessionState, dump
 from tests.support.drive import plain_blocks
 
 Body = Mapping[str, Any]
+EMPTIED = ("files", "archives", "fetching", "sandboxes")
+KEPT = {*EMPTIED, "skiff.db", "skiff.db-wal", "skiff.db-shm", "engine.lock", "engine.sock", "token", "work.log", "git"}
+"""What a data folder may hold for good; `git` is a story's own."""
 
 
 def log_of(folder: Path, session: str) -> list[StoredEvent]:
@@ -110,8 +116,11 @@ def leftovers(folder: Path) -> list[str]:
         for table in tables
         if (count := _query(folder, f"SELECT count(*) FROM {table}")[0][0])
     ]
-    uploads = folder / "files"
-    return rows + [f"file {path.name}" for path in uploads.iterdir()] if uploads.is_dir() else rows
+    rows += [path.name for path in folder.iterdir() if path.name not in KEPT]
+    roots = SYSTEM_FOLDER / hashlib.sha256(str(folder).encode()).hexdigest()[:12]  # of sandboxes, when root serves
+    below = [roots, *(folder / name for name in EMPTIED)]
+    inside = [path for place in below if place.is_dir() for path in place.iterdir() if path.name != PARTS]
+    return rows + [f"{path.parent.name}/{path.name}" for path in inside]
 
 
 def _query(folder: Path, sql: str, *parameters: str) -> list[tuple[Any, ...]]:

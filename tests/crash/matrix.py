@@ -20,6 +20,7 @@ import sys
 import traceback
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -242,7 +243,9 @@ async def play_all(points: Sequence[Point]) -> None:
     places = asyncio.Semaphore(AT_ONCE)
     playing = asyncio.current_task()
     assert playing is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)  # then everything is cleared away
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(32))  # this process is the door and the judge of every row at once
+    loop.add_signal_handler(signal.SIGTERM, playing.cancel)  # then everything is cleared away
     with messages_api() as api:
         os.environ |= {"ANTHROPIC_BASE_URL": api.base_url, "ANTHROPIC_API_KEY": "sk-scripted-key"}
 

@@ -29,7 +29,7 @@ def fetch(host: GitHost, url: str = URL, *, token: str | None = None, seconds: f
     """The branches in what was fetched."""
 
     async def story() -> str:
-        repositories = Repositories({"github.com": host.url}, seconds, most)
+        repositories = Repositories({"github.com": host.url}, seconds, most, host.folder / "fetching")
         async with repositories.fetched(url, None, token) as bundle:
             assert bundle.size == bundle.path.stat().st_size
             if token:

@@ -8,7 +8,7 @@ from typing import Any
 from sandbox.wire import Bash, Put
 from tests.crash.row import CALL, DOCKER, OPEN, SERVE, Point, action, of, row
 from tests.crash.site import Site
-from tests.crash.stories import sandboxes
+from tests.crash.stories import sandboxes, turns
 
 _ENGINE, _FINISH = "sandbox.docker.engine:Engine.call", "sandbox.docker.engine:Engine.finish"
 _PUT = "server.store.sandboxes:SandboxTable.put_sandbox"
@@ -113,6 +113,14 @@ SANDBOXES = [
         sandboxes.STAGED,
         "made",
         tools="bash",
+    ),
+    Point(
+        "local-make-parts",
+        "half of what all sandboxes share is written",
+        Site("server.providers.anthropic:AnthropicProvider._ask", "after"),
+        turns.TALK,
+        "asked again",
+        second=Site("sandbox.local.workspace:Workspaces._bring_bwrap", "before"),
     ),
     Point(
         "local-make-folder",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from sandbox.docker.backend import DockerBackend
+from server.errors import Conflict
 from tests.crash.act import Act
-from tests.crash.stories.story import DONE, FIRST, Story, ask_again, counted, edited, file, over_the_wire
+from tests.crash.stories.story import DONE, FIRST, GATE, Story, ask_again, counted, edited, file, over_the_wire
 from tests.support.scenario import call, eventually, script
 
 # --- a turn with every kind of tool ----------------------------------------------------------------------------------
@@ -44,11 +46,15 @@ TALK = Story(a_talk, lines=("one",))
 
 
 async def a_steered_turn(act: Act) -> None:
-    await act.make({"say": "First. " * 20, "stream": 0.4}, DONE)
+    """A message comes while a command runs, which then ends."""
+    await act.make(call(counted("gate", GATE)), DONE)
+    await eventually(lambda: file(act, "counter", "gate"), "the command")
     await act.door.service.send_message(act.session, "And this as well.")
+    with suppress(Conflict):  # the server may die before it answers
+        await act.door.service.write_workspace(act.session, "on", b"")
 
 
-STEERED = Story(a_steered_turn)
+STEERED = Story(a_steered_turn, lines=("gate",))
 
 
 async def a_failing_turn(act: Act) -> None:
