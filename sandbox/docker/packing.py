@@ -94,6 +94,7 @@ class Packer:
 
 async def _within(seconds: float, step: Awaitable[T]) -> T:
     try:
-        return await asyncio.wait_for(step, seconds)
+        async with asyncio.timeout(seconds):  # see `Role._look`: whoever calls it off must be heard
+            return await step
     except TimeoutError:
         raise SandboxUnavailable(f"packing or unpacking the files made no progress for {seconds:.0f} s") from None
