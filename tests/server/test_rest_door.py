@@ -14,7 +14,7 @@ import pytest
 from server.doors.observe import Observed, Seen
 from server.doors.rest.app import RestDoor
 from server.doors.rest.endpoint import MANAGED_AGENTS, Call, Endpoint
-from server.errors import Conflict, NotFound, SkiffError, StoreError, TryAgain, coded
+from server.errors import Conflict, NotFound, SkiffError, StoreBlocked, StoreError, TryAgain, coded
 from server.store.answers import AnswerStore
 from server.store.sqlite import SqliteDatabase
 from server.store.store import Store
@@ -45,7 +45,8 @@ class Shop:
             "conflict": Conflict("stale"),
             "moving": TryAgain("in a moment"),
             "coded": coded(NotFound("no such environment"), "environment_not_found"),
-            "store": StoreError("/secret/path is full"),
+            "store": StoreError("/secret/path is damaged"),
+            "blocked": StoreBlocked("/secret/path is full"),
             "bug": RuntimeError("secret detail"),
         }[call.path["how"]]
 
@@ -223,6 +224,15 @@ def test_what_went_wrong_inside_is_in_the_log_under_the_requests_id_and_not_in_t
             (logged,) = [record for record in caplog.records if record.levelname == "ERROR"]
             assert answer.headers["request-id"] in logged.getMessage() and logged.exc_info
             caplog.clear()
+
+    play(tmp_path, story)
+
+
+def test_a_locked_database_or_a_full_disk_is_said_without_its_path(tmp_path: Path) -> None:
+    async def story(client: httpx2.AsyncClient, shop: Shop, seen: list[Seen]) -> None:
+        answer = await client.post("/v1/fails/blocked")
+        refused(answer, 500, "api_error", "disk is full: nothing was done. Try again")
+        assert "secret" not in answer.text
 
     play(tmp_path, story)
 

@@ -11,12 +11,13 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from server.errors import BodyTimeout, Conflict, NoRoom, SkiffError, TryAgain
+from server.errors import BodyTimeout, Conflict, NoRoom, SkiffError, StoreBlocked, TryAgain
 
 REQUEST_ID = "request-id"
 SHOULD_RETRY = "x-should-retry"
 API = "api_error"
 UNEXPECTED = "Something went wrong inside Skiff. The log has the reason under this request id."
+BLOCKED = "The server's database is locked, or its disk is full: nothing was done. Try again in a moment."
 
 
 class MethodNotAllowed(SkiffError):
@@ -33,6 +34,8 @@ class MethodNotAllowed(SkiffError):
 def refusal(error: SkiffError, request_id: str) -> JSONResponse:
     """The answer to a request that failed with this error; of one that is nobody's fault but ours, the bare fact."""
     shown = str(error) if error.status < 500 or isinstance(error, NoRoom) else UNEXPECTED
+    if isinstance(error, StoreBlocked):  # its own words name paths
+        shown = BLOCKED
     return JSONResponse(body(error.wire_type, shown, request_id, error.code), error.status, headers=_headers(error))
 
 
