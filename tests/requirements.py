@@ -642,6 +642,7 @@ HANDS = (
         "contracts/test_sandbox.py::test_what_was_packed_is_unpacked_as_it_was",
         "contracts/test_sandbox.py::test_half_an_archive_or_another_file_is_refused_and_leaves_nothing",
         "contracts/test_sandbox.py::test_packing_that_is_broken_off_changes_nothing",
+        "sandbox/test_packing.py::test_",
         "contracts/test_sandbox.py::test_a_sandbox_that_nobody_is_attached_to_can_be_stopped",
         "sandbox/test_docker_options.py::test_a_container_that_packs_can_read_all_and_write_nothing_and_one_that_unpacks",
         "sandbox/test_hostility.py::test_a_workspace_replaced_by_links_is_packed_and_destroyed_without_following_them",
@@ -1143,6 +1144,7 @@ FAULTS = (
         "server/test_sqlite.py::test_a_failing_write_leaves_nothing_and_the_next_one_works",
         "server/test_sqlite.py::test_those_that_queue_behind_a_lock_give_up_at_the_same_time",
         "server/test_keys.py::test_a_key_is_good_although_its_use_cannot_be_written",
+        "server/test_rest_door.py::test_a_locked_database_or_a_full_disk_is_said_without_its_path",
     ),
     _r(
         "faults-clock",

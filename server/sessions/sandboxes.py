@@ -86,6 +86,8 @@ class Sandboxes:
         place.at_work = True
         try:
             yield
+        except StoreError:
+            raise
         except SkiffError:
             self._rest(place)  # deposed, or deleted
             raise
@@ -102,8 +104,10 @@ class Sandboxes:
         self._look(place)
 
     def prepare(self, session_id: str, spec: Spec) -> None:
-        """Begin to make the sandbox, while the model thinks, if there is room. Failures show up at `use`."""
+        """Begin to make the sandbox, while the model thinks, if there is room. Failures show up at `use`. No call is on
+        its way to it then, even where some were that came to nothing."""
         place = self._place(session_id)
+        place.promised = False
         if place.sandbox is None and place.making is None and self.berths.at_once():
             self._begin(place, spec)
         self._look(place)
@@ -307,7 +311,8 @@ class Sandboxes:
         promises = self._backend.promises
         try:
             if freeze and promises.pause and promises.survives_server_restart:
-                await asyncio.wait_for(place.sandbox.pause(), LEAVE_SECONDS)
+                async with asyncio.timeout(LEAVE_SECONDS):
+                    await place.sandbox.pause()
         except (SandboxError, TimeoutError) as error:
             logger.warning("freezing a sandbox: %s", error)
         await place.sandbox.close()

@@ -143,3 +143,5 @@ async def _for_ever(tick: float, look: Callable[[], Awaitable[None]]) -> None:
             await look()
         except (SkiffError, SandboxError) as error:
             logger.warning("looking after idle sandboxes: %s", error)
+        except Exception:  # whatever it was, the next look may do better, and nobody else looks
+            logger.exception("looking after idle sandboxes failed; tried again in %.0f s", tick)
