@@ -170,8 +170,8 @@ def _affordable(state: SessionState, limits: Limits) -> bool:
 
 
 def next_need(state: SessionState, tariff: Tariff) -> Need:
-    """The session's next request at its worst, with what waits for it. Before the first answer nothing is measured, and
-    the head of the prompt is guessed too."""
-    head = 0 if state.usage.output_tokens else tariff.head
+    """The session's next request at its worst, with what waits for it. Before the first whole answer nothing is
+    measured, and the head of the prompt is guessed too."""
+    head = tariff.head if state.context.tokens == state.context.since else 0
     prompt = head + state.context.tokens + sum(item.tokens for item in state.queue)
     return Need(prompt, tariff.max_tokens, tariff.rates)

@@ -70,9 +70,11 @@ def test_a_long_prompt_is_reserved_at_the_rates_of_long_prompts() -> None:
 
 def test_the_next_prompt_is_the_last_one_measured_and_what_came_since() -> None:
     tariff, waits = replace(TARIFF, head=101), QueuedInput("m", "user.message", 1, tokens=7)
-    fresh = SessionState(queue=(waits,), context=Context(tokens=50))
+    fresh = SessionState(queue=(waits,), context=Context(tokens=50, since=50))
     assert next_need(fresh, tariff) == Need(158, 4_000, RATES), "the head is guessed as long as nothing was measured"
-    assert next_need(replace(fresh, usage=Usage(output_tokens=1)), tariff).prompt == 57
+    broken_off = replace(fresh, usage=Usage(output_tokens=1))
+    assert next_need(broken_off, tariff).prompt == 158, "an answer that was broken off measures nothing"
+    assert next_need(replace(broken_off, context=Context(tokens=50)), tariff).prompt == 57
 
 
 def test_the_wire_is_told_whole_cents_and_our_own_measures_apart() -> None:
