@@ -39,20 +39,20 @@ from server.providers.scripted.provider import ScriptedProvider
 from server.providers.summary import How
 from server.providers.windows import Windows
 from server.room import Free, Room, free_bytes
-from server.sessions.archives import Archives
-from server.sessions.budget import Caps
-from server.sessions.context import Window
+from server.sessions.conversation.context import Window
 from server.sessions.decide import Limits
 from server.sessions.line import Line
 from server.sessions.log import Log
 from server.sessions.means import REAL_TIME, Means, Pace
-from server.sessions.mounting import Mounting
-from server.sessions.sandboxes import Sandboxes
+from server.sessions.money.budget import Caps
+from server.sessions.money.spending import Spending
+from server.sessions.sandboxing.archives import Archives
+from server.sessions.sandboxing.mounting import Mounting
+from server.sessions.sandboxing.sandboxes import Sandboxes
+from server.sessions.sandboxing.tending import IdleRules
+from server.sessions.sandboxing.workspace import Workspaces
 from server.sessions.service import Defaults, Service
-from server.sessions.spending import Spending
 from server.sessions.supervisor import Supervisor
-from server.sessions.tending import IdleRules
-from server.sessions.workspace import Workspaces
 from server.settings import DEFAULT_MODEL, SCRIPTED, Settings
 from server.store.answers import AnswerStore
 from server.store.catalog import CatalogStore

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from server.app import running
 from server.events import StoredEvent
 from server.ids import now
-from server.sessions.usage import session_usage
+from server.sessions.money.usage import session_usage
 from server.settings import Settings
 
 console = Console()

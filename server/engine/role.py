@@ -20,8 +20,8 @@ from server.engine.doorbell import Doorbell, DoorbellClient, socket_path
 from server.engine.lock import EngineLock
 from server.errors import Conflict, TryAgain
 from server.sessions.log import Log
+from server.sessions.sandboxing.workspace import Entry, File, Folder, Workspaces
 from server.sessions.supervisor import Supervisor
-from server.sessions.workspace import Entry, File, Folder, Workspaces
 from server.store.files import Seen
 from server.store.store import SessionRow, Store
 

@@ -23,7 +23,7 @@ from server.room import Room
 from server.sessions import resources
 from server.sessions.inputs import Uploaded
 from server.sessions.resources import AskedFile
-from server.sessions.workspace import File, Folder
+from server.sessions.sandboxing.workspace import File, Folder
 from server.store.answers import Keep
 from server.store.database import Cursor
 from server.store.files import FileRow, FileTable, Seen

@@ -18,10 +18,10 @@ from server.ids import new_id, now
 from server.providers import BlockStarted, Chunk, ModelRequest, ModelResponse, ModelUsage, TextDelta, UsageSoFar
 from server.sessions import tracing
 from server.sessions.answer import read_answer, wire_usage
-from server.sessions.budget import Need, allowance
 from server.sessions.decide import AskModel, MakeRoom, next_need, next_work
 from server.sessions.log import Delta, Log
 from server.sessions.means import Means
+from server.sessions.money.budget import Need, allowance
 from server.sessions.record import Record
 from server.sessions.retrying import verdict
 from server.sessions.spec import Spec

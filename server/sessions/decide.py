@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from server.sessions.budget import Need, Tariff, allowance
-from server.sessions.context import Window, what_makes_room
+from server.sessions.conversation.context import Window, what_makes_room
+from server.sessions.money.budget import Need, Tariff, allowance
 from server.sessions.state import OpenCall, SessionState, spent
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from server import events
 from server.events import NewEvent
-from server.sessions import budget
+from server.sessions.money import budget
+from server.sessions.money.usage import session_usage
 from server.sessions.state import SessionState, spent
-from server.sessions.usage import session_usage
 
 
 def turn_end(state: SessionState, thread: str, agent_name: str, reason: Mapping[str, Any], at: str) -> list[NewEvent]:

@@ -22,9 +22,9 @@ from server.events import (
     PRIVATE_DISPATCHED,
     StoredEvent,
 )
-from server.sessions import context
-from server.sessions.budget import Budget, used_up
-from server.sessions.context import FULL
+from server.sessions.conversation import context
+from server.sessions.conversation.context import FULL
+from server.sessions.money.budget import Budget, used_up
 from server.sessions.state import OpenCall, QueuedInput, SessionState, Usage, changed, seconds_between, size, spent
 
 TRANSITIONS: Mapping[str, frozenset[str]] = {

@@ -19,9 +19,9 @@ from sandbox.wire import Call, Operation
 from server import events
 from server.events import NewEvent
 from server.sessions import tracing
+from server.sessions.conversation.recall import recall
 from server.sessions.decide import AskModel, next_work
 from server.sessions.means import Means
-from server.sessions.recall import recall
 from server.sessions.record import Record
 from server.sessions.spec import Spec
 from server.sessions.state import OpenCall

@@ -21,15 +21,16 @@ from server.events import NewEvent
 from server.files.service import Files, Given
 from server.ids import new_id, now
 from server.room import Room
-from server.sessions import bounding, inputs, requests
+from server.sessions import inputs, requests
 from server.sessions.inputs import Uploaded
 from server.sessions.log import Log
 from server.sessions.looking import Looking
+from server.sessions.money import bounding
 from server.sessions.requests import AskedUpdate
+from server.sessions.sandboxing.workspace import File, Folder, check_staged, clean
 from server.sessions.shown import session_object, thread_object
 from server.sessions.spec import freeze
 from server.sessions.view import SessionView
-from server.sessions.workspace import File, Folder, check_staged, clean
 from server.store.store import Change, Filter, HeadMoved, SessionRow, Store
 
 ATTEMPTS = 100

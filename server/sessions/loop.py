@@ -17,7 +17,7 @@ from server.events import NewEvent
 from server.ids import now
 from server.sessions import tracing
 from server.sessions.asking import Asking
-from server.sessions.compacting import Compacting
+from server.sessions.conversation.compacting import Compacting
 from server.sessions.decide import (
     AskModel,
     CloseRequest,

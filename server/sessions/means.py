@@ -12,14 +12,14 @@ from server.providers import ModelProvider
 from server.providers.pricing import Prices
 from server.providers.summary import How
 from server.room import Room
-from server.sessions.budget import Tariff
-from server.sessions.context import Window
+from server.sessions.conversation.context import Window
 from server.sessions.decide import Limits
 from server.sessions.line import Line
 from server.sessions.log import Log
-from server.sessions.sandboxes import Sandboxes
+from server.sessions.money.budget import Tariff
+from server.sessions.money.spending import Spending
+from server.sessions.sandboxing.sandboxes import Sandboxes
 from server.sessions.spec import Spec
-from server.sessions.spending import Spending
 
 
 @dataclass(frozen=True)

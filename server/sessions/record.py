@@ -12,11 +12,11 @@ from typing import Any
 
 from server import events, ids
 from server.events import NewEvent, StoredEvent
+from server.sessions.conversation.transcript import Transcript
 from server.sessions.decide import Limits, Rest, next_work
 from server.sessions.fold import fold
 from server.sessions.log import Log
 from server.sessions.state import SessionState, dump
-from server.sessions.transcript import Transcript
 from server.store.store import HeadMoved
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from server.catalog import fields
 from server.errors import InvalidRequest
-from server.sessions.budget import MEASURES
+from server.sessions.money.budget import MEASURES
 
 MAX_TITLE = 1024
 """Characters: a heading, not a text. The wire names no bound."""

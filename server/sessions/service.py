@@ -16,10 +16,11 @@ from typing import Any
 from server import events
 from server.errors import InvalidRequest, Refused
 from server.events import NewEvent, StoredEvent
-from server.sessions import bounding, inputs, requests
+from server.sessions import inputs, requests
 from server.sessions.lifecycle import ATTEMPTS, Defaults, EngineLink, Key, Lifecycle, NewSession, key_of, moving
+from server.sessions.money import bounding
+from server.sessions.sandboxing.workspace import File, Folder
 from server.sessions.view import SessionView
-from server.sessions.workspace import File, Folder
 from server.store.store import HeadMoved, closed
 
 __all__ = ["Defaults", "EngineLink", "NewSession", "Service", "SessionView"]

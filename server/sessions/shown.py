@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.catalog import agents
-from server.sessions import budget
+from server.sessions.money import budget
+from server.sessions.money.usage import session_usage
 from server.sessions.state import active_seconds, seconds_between
-from server.sessions.usage import session_usage
 from server.sessions.view import SessionView
 
 

@@ -17,9 +17,9 @@ from server.catalog import environments
 from server.errors import InvalidRequest, NotSupported
 from server.events import Permission
 from server.providers.anthropic import server_tool
-from server.sessions.context import estimate
+from server.sessions.conversation.context import estimate
+from server.sessions.conversation.transcript import CACHE_MARK
 from server.sessions.domains import narrowed
-from server.sessions.transcript import CACHE_MARK
 from server.tools import toolset
 
 WORKSPACE = "/workspace"

@@ -13,8 +13,8 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from server.providers import ModelUsage
-from server.sessions.budget import Budget, Spent
-from server.sessions.context import Context
+from server.sessions.conversation.context import Context
+from server.sessions.money.budget import Budget, Spent
 
 VERSION = 2
 """Of the fold. Raised when logs that are there already fold to other states: what is cached of them is made anew."""

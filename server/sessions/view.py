@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from server.events import NewEvent, StoredEvent
-from server.sessions.budget import left
 from server.sessions.decide import Limits, Rest, next_work
 from server.sessions.fold import fold
+from server.sessions.money.budget import left
 from server.sessions.spec import Spec, thaw
 from server.sessions.state import SessionState, load, spent
 from server.store.store import SessionRow

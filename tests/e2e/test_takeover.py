@@ -15,8 +15,8 @@ import pytest
 
 from server.app import App, running
 from server.errors import Conflict, NotFound
+from server.sessions.sandboxing.workspace import File
 from server.sessions.service import NewSession, SessionView
-from server.sessions.workspace import File
 from server.settings import Settings
 from tests.e2e.test_processes import COUNTED
 from tests.support.program import Machine, play

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from server.app import App, running
 from server.errors import Refused
 from server.events import StoredEvent
+from server.sessions.sandboxing.workspace import File, Folder
 from server.sessions.service import NewSession, SessionView
-from server.sessions.workspace import File, Folder
 from server.settings import Settings
 from tests.crash import judge
 from tests.scenarios.test_asking import ASKS

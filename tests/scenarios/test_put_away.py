@@ -13,7 +13,7 @@ import pytest
 
 from server.app import running
 from server.backup import back_up
-from server.sessions.place import Place
+from server.sessions.sandboxing.place import Place
 from tests.support.sandboxes import data_folder
 from tests.support.scenario import (
     OpenAgain,

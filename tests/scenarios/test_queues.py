@@ -9,7 +9,7 @@ import pytest
 
 from server.app import running
 from server.doors.mcp import answers
-from server.sessions import berths
+from server.sessions.sandboxing import berths
 from tests.support.scenario import SECONDS, Scene, Stage, bash, call, eventually, reply
 
 ROUNDS = 3

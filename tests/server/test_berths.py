@@ -11,10 +11,10 @@ import pytest
 
 from sandbox.protocol import Sandbox
 from server.errors import StaleWriter, StoreBlocked
-from server.sessions.berths import SLICE, whom_to_stop
-from server.sessions.place import Place
-from server.sessions.sandboxes import Sandboxes
-from server.sessions.tending import IdleRules, _for_ever
+from server.sessions.sandboxing.berths import SLICE, whom_to_stop
+from server.sessions.sandboxing.place import Place
+from server.sessions.sandboxing.sandboxes import Sandboxes
+from server.sessions.sandboxing.tending import IdleRules, _for_ever
 
 NOW = 1_000.0
 

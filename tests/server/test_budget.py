@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from server import events
 from server.providers.pricing import list_prices
-from server.sessions import budget
-from server.sessions.budget import LEAST, Amount, Budget, Caps, Need, Spent, Tariff
-from server.sessions.context import Context, came
+from server.sessions.conversation.context import Context, came
 from server.sessions.decide import AskModel, Limits, Rest, Stop, next_need, next_work
 from server.sessions.fold import fold
+from server.sessions.money import budget
+from server.sessions.money.budget import LEAST, Amount, Budget, Caps, Need, Spent, Tariff
 from server.sessions.state import QueuedInput, SessionState, Usage, dump, load, spent
 from tests.support.factories import THREAD, LogBuilder, call, say
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 
 from server.providers.scripted.validation import refusal
-from server.sessions.compaction import Message, cut, fitted, recent_rounds, with_results_cleared, without_thoughts
-from server.sessions.context import estimate_all
+from server.sessions.conversation.compaction import (
+    Message,
+    cut,
+    fitted,
+    recent_rounds,
+    with_results_cleared,
+    without_thoughts,
+)
+from server.sessions.conversation.context import estimate_all
 from tests.support.factories import call, say
 
 SAYS = "[{size}: {number}]"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from server.sessions import context
-from server.sessions.context import Context, Way, Window, estimate, what_makes_room
+from server.sessions.conversation import context
+from server.sessions.conversation.context import Context, Way, Window, estimate, what_makes_room
 
 WINDOW = Window(1_000)
 ROWS: dict[str, tuple[Context, int, Way | None]] = {

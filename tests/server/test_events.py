@@ -17,8 +17,8 @@ from server.errors import ModelError, ModelOverloaded, ModelRateLimited, ModelRe
 from server.events import NewEvent
 from server.providers import ModelUsage
 from server.sessions.answer import wire_usage
+from server.sessions.money.usage import session_usage
 from server.sessions.state import SessionState, Usage
-from server.sessions.usage import session_usage
 from tests.support.factories import THREAD, check_event, do_task, running_app, script
 
 USAGE = session_usage(SessionState(usage=Usage(1, 2, 3, 4, 5, 6, 7, "0.125")))

@@ -14,9 +14,9 @@ from server.doors.hosts import host_headers, is_loopback
 from server.doors.mcp import brevity, progress
 from server.doors.mcp.tools.transcript import page, portion
 from server.doors.mcp.tools.workspace import decoded, file, folder
+from server.sessions.sandboxing.workspace import Entry, File, Folder
 from server.sessions.state import QueuedInput, SessionState
 from server.sessions.view import SessionView
-from server.sessions.workspace import Entry, File, Folder
 
 
 def test_progress_grows_with_every_telling_and_is_the_event_number_where_that_is_news() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.sessions.outputs import EARLIEST, read
+from server.sessions.sandboxing.outputs import EARLIEST, read
 
 NOW = "2026-11-22T12:00:00.000000Z"
 AT = 1_700_000_000_123_456_789

@@ -11,7 +11,7 @@ import pytest
 
 from server import events
 from server.events import NewEvent
-from server.sessions.recall import MOST, recall
+from server.sessions.conversation.recall import MOST, recall
 from server.tools import BadArguments
 from server.tools.recall import RECALL, read_query
 from tests.support.factories import SESSION, THREAD, open_log

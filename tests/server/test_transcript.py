@@ -9,7 +9,7 @@ import pytest
 
 from server import events
 from server.providers.scripted.validation import refusal
-from server.sessions.transcript import Transcript
+from server.sessions.conversation.transcript import Transcript
 from tests.support.drive import Driven, plain_blocks
 from tests.support.factories import THREAD, LogBuilder, call, say
 

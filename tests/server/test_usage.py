@@ -7,8 +7,8 @@ import pytest
 from server import events
 from server.ids import now
 from server.sessions.fold import fold
+from server.sessions.money.usage import session_usage
 from server.sessions.state import SessionState, Usage
-from server.sessions.usage import session_usage
 from tests.support.factories import THREAD, LogBuilder
 
 

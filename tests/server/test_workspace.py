@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from server.errors import InvalidRequest, NotFound
+from server.sessions.sandboxing.workspace import MAX_FILE, MAX_STAGED, File, Folder, check_staged, clean
 from server.sessions.service import NewSession
-from server.sessions.workspace import MAX_FILE, MAX_STAGED, File, Folder, check_staged, clean
 from tests.support.factories import running_app
 
 

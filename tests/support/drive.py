@@ -18,10 +18,10 @@ from server.providers.scripted.thoughts import sign
 from server.providers.scripted.validation import refusal
 from server.sessions import inputs
 from server.sessions.answer import wire_usage
-from server.sessions.budget import Tariff
-from server.sessions.compacting import CLEARED
-from server.sessions.compaction import cut, recent_rounds, without_thoughts
-from server.sessions.context import KEEP, Window, estimate_all
+from server.sessions.conversation.compacting import CLEARED
+from server.sessions.conversation.compaction import cut, recent_rounds, without_thoughts
+from server.sessions.conversation.context import KEEP, Window, estimate_all
+from server.sessions.conversation.transcript import Transcript
 from server.sessions.decide import (
     AskModel,
     CloseRequest,
@@ -38,8 +38,8 @@ from server.sessions.decide import (
 )
 from server.sessions.ending import turn_end
 from server.sessions.fold import fold
+from server.sessions.money.budget import Tariff
 from server.sessions.state import SessionState, dump, load
-from server.sessions.transcript import Transcript
 from server.tools.recall import RECALL
 from tests.support.factories import THREAD, LogBuilder, call, say
 

@@ -25,8 +25,8 @@ from server.app import App, running
 from server.errors import NotFound
 from server.events import StoredEvent
 from server.sessions.means import REAL_TIME, Pace
+from server.sessions.sandboxing.workspace import File, Folder
 from server.sessions.service import NewSession, Service, SessionView
-from server.sessions.workspace import File, Folder
 from server.settings import Settings
 from tests.support.messages_api import MessagesAPI, messages_api
 from tests.support.sandboxes import data_folder, require

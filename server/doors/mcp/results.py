@@ -17,8 +17,8 @@ from server.doors.mcp.progress import activity
 from server.doors.mcp.words import Status, brief_words, error_of, next_words, status, stop_reason
 
 if TYPE_CHECKING:
+    from server.sessions.sandboxing.workspace import File, Folder
     from server.sessions.service import SessionView
-    from server.sessions.workspace import File, Folder
 
 MAX_PENDING = 20
 """Calls shown as waiting: more than any model makes in one answer; the rest shows once these are answered."""

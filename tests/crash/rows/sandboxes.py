@@ -205,7 +205,7 @@ SANDBOXES = [
     Point(
         "restore-half",
         "half of its archive is unpacked",
-        Site("server.sessions.archives:Archives._portions", "item"),
+        Site("server.sessions.sandboxing.archives:Archives._portions", "item"),
         sandboxes.RESTORED,
         "made",
         tools="bash",
@@ -213,7 +213,7 @@ SANDBOXES = [
     Point(
         "restore-unpacked",
         "its archive is unpacked, no runner started",
-        Site("server.sessions.archives:Archives.bring_back", "after"),
+        Site("server.sessions.sandboxing.archives:Archives.bring_back", "after"),
         sandboxes.RESTORED,
         "made",
         **DOCKER,
@@ -222,7 +222,9 @@ SANDBOXES = [
     Point(
         "restore-live",
         "it is live, its archive still there",
-        Site("server.sessions.archives:Archives.discard", "before", lambda arguments: arguments["row"].archive),
+        Site(
+            "server.sessions.sandboxing.archives:Archives.discard", "before", lambda arguments: arguments["row"].archive
+        ),
         sandboxes.RESTORED,
         "made",
         tools="bash",

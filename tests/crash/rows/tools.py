@@ -94,7 +94,7 @@ TOOLS = [
     Point(
         "bash-leaving",
         "asked to leave while a command runs",
-        Site("server.sessions.sandboxes:Sandboxes.close", "before"),
+        Site("server.sessions.sandboxing.sandboxes:Sandboxes.close", "before"),
         tools.LEAVING,
         "re-attached",
         **DOCKER,

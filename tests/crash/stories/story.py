@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.errors import Conflict, NotFound
-from server.sessions.workspace import File
+from server.sessions.sandboxing.workspace import File
 from tests.crash.act import TOOLS, Act
 from tests.support.scenario import MODEL, bash, call
 

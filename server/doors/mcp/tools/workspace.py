@@ -19,8 +19,8 @@ from server.doors.mcp.tools.tool import tool
 from server.doors.mcp.waiting import whole
 
 if TYPE_CHECKING:
+    from server.sessions.sandboxing.workspace import File, Folder
     from server.sessions.service import Service
-    from server.sessions.workspace import File, Folder
 
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 """What models can see."""

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 
 from server.errors import DayCapReached
 from server.ids import now
-from server.sessions.budget import Amount, Caps, Need, admitted
+from server.sessions.money.budget import Amount, Caps, Need, admitted
 from server.store.store import Store
 
 UNPRICED = (

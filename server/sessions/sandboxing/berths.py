@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from server.sessions.place import Place
+from server.sessions.sandboxing.place import Place
 
 SLICE = 10.0
 """Seconds. A stop and a start cost half of one and what runs in the background: more often would be no help to anybody.

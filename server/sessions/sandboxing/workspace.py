@@ -20,8 +20,8 @@ from sandbox.errors import SandboxError, SandboxGone
 from sandbox.wire import OUTPUTS, Call, Fetch, List_, Operation, Outputs, Put, Remove, Result
 from server.errors import Conflict, InvalidRequest, NotFound
 from server.ids import new_id, now
-from server.sessions import outputs
-from server.sessions.sandboxes import Sandboxes
+from server.sessions.sandboxing import outputs
+from server.sessions.sandboxing.sandboxes import Sandboxes
 from server.sessions.spec import thaw
 from server.store.files import Seen
 from server.store.store import SessionRow, Store

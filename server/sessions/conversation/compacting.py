@@ -19,8 +19,8 @@ from server.providers.summary import Head, NoSummary, read_summary, summary_requ
 from server.sessions import tracing
 from server.sessions.answer import wire_usage
 from server.sessions.asking import Asking
-from server.sessions.compaction import cut, fitted, recent_rounds, without_thoughts
-from server.sessions.context import KEEP, estimate_all
+from server.sessions.conversation.compaction import cut, fitted, recent_rounds, without_thoughts
+from server.sessions.conversation.context import KEEP, estimate_all
 from server.sessions.decide import MakeRoom
 from server.sessions.means import Means
 from server.sessions.record import Record

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from server.providers import Said
-from server.sessions.context import SMALL, estimate, estimate_all
+from server.sessions.conversation.context import SMALL, estimate, estimate_all
 
 Message = dict[str, Any]
 

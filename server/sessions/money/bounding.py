@@ -16,8 +16,8 @@ from server import events
 from server.errors import Refused, coded
 from server.events import NewEvent
 from server.ids import now
-from server.sessions import budget
-from server.sessions.budget import Budget, Spent
+from server.sessions.money import budget
+from server.sessions.money.budget import Budget, Spent
 from server.sessions.state import spent
 from server.sessions.view import SessionView
 from server.store.store import SessionRow

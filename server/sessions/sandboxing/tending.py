@@ -16,8 +16,8 @@ from sandbox.errors import SandboxError
 from sandbox.protocol import SandboxBackend
 from server.errors import NotFound, SkiffError, TooLarge
 from server.ids import ago
-from server.sessions.archives import Archives, reference
-from server.sessions.place import Place, Places
+from server.sessions.sandboxing.archives import Archives, reference
+from server.sessions.sandboxing.place import Place, Places
 from server.sessions.spec import thaw
 from server.store.store import SandboxRow, Store
 

@@ -15,10 +15,10 @@ from sandbox.errors import SandboxError, SandboxGone, SandboxUnavailable, Worksp
 from sandbox.protocol import Sandbox, SandboxBackend
 from sandbox.wire import Call, Put
 from server.ids import new_id
-from server.sessions.archives import Archives, reference
-from server.sessions.mounting import Mounting
-from server.sessions.place import Place
 from server.sessions.reading import view_now
+from server.sessions.sandboxing.archives import Archives, reference
+from server.sessions.sandboxing.mounting import Mounting
+from server.sessions.sandboxing.place import Place
 from server.sessions.spec import Spec
 from server.store.store import SandboxRow, Store
 

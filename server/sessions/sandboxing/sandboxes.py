@@ -17,13 +17,13 @@ from sandbox.errors import SandboxError, SandboxGone, SandboxUnavailable
 from sandbox.protocol import Sandbox, SandboxBackend
 from server.errors import SkiffError, StoreError
 from server.ids import ago
-from server.sessions.archives import Archives
-from server.sessions.berths import Berths
-from server.sessions.mounting import Mounting
-from server.sessions.opening import Opening
-from server.sessions.place import Place, Places
+from server.sessions.sandboxing.archives import Archives
+from server.sessions.sandboxing.berths import Berths
+from server.sessions.sandboxing.mounting import Mounting
+from server.sessions.sandboxing.opening import Opening
+from server.sessions.sandboxing.place import Place, Places
+from server.sessions.sandboxing.tending import IdleRules, Tending
 from server.sessions.spec import Spec
-from server.sessions.tending import IdleRules, Tending
 from server.store.store import Store
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from typing import Any
 
 from server.events import COMPACTED, PRIVATE_CLEARED, PRIVATE_DELIVERED, StoredEvent
 from server.providers import Said
-from server.sessions import compaction
+from server.sessions.conversation import compaction
 
 Message = dict[str, Any]
 CACHE_MARK = {"type": "ephemeral"}

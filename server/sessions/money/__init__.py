@@ -1,0 +1,1 @@
+"""What sessions may cost, and what they have cost."""
