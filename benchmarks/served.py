@@ -25,7 +25,8 @@ AT_WORK = 256
 
 def settings(folder: str, sandbox: str) -> Settings:
     """Of the killed server, of the one after it, and of the door that watches both."""
-    return load(data_dir=folder, sandbox=sandbox, model=MODEL, pool=0, max_sessions_at_work=AT_WORK)
+    most = {"max_sessions_at_work": AT_WORK, "max_model_requests": AT_WORK}
+    return load(data_dir=folder, sandbox=sandbox, model=MODEL, pool=0, **most)
 
 
 async def serve(folder: str, sandbox: str) -> None:
