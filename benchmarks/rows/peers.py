@@ -20,13 +20,13 @@ from typing import Any
 from benchmarks.bench import MODEL, Bench, say
 from benchmarks.fake import Request, calls, script
 from benchmarks.row import Hold, Row, figure
+from benchmarks.rows.throughput import SESSIONS, rate
 from benchmarks.skiff import ended, quiet, session, skiff, turn
 from server.app import App
 
 NEEDS_ENGINE = True
 PEER = "claude_agent_sdk"
 BESIDE = "Claude Agent SDK, no container"
-SESSIONS = 20
 ROUNDS = 14
 """Of history at the end; those from the sixth on count as a round at ten, as in `rounds`."""
 FROM = 6
@@ -93,12 +93,12 @@ async def _together(bench: Bench, app: App) -> Row:
             for session_id in ids:
                 await app.service.send_message(session_id, OURS)
             await ended(app.service, ids)
-            rate = _rate(await _answered(bench))
+            took = rate(await _answered(bench))
             await bench.fake.clear()
             await asyncio.gather(*(_ask(client, THEIRS) for client in peers))
             if number:  # the first time, both sides make what they need
-                ours.append(rate)
-                theirs.append(_rate(await _answered(bench)))
+                ours.append(took)
+                theirs.append(rate(await _answered(bench)))
     name = f"tool rounds a second, {SESSIONS} sessions at once"
     return Row(name, "rounds/s", figure(ours), figure(theirs), BESIDE, Hold(3, least=True))
 
@@ -109,10 +109,6 @@ async def _answered(bench: Bench) -> list[Request]:
 
 def _gaps(log: list[Request]) -> list[float]:
     return [(after.at - before.answered) * 1000 for before, after in itertools.pairwise(log)][FROM:]
-
-
-def _rate(log: list[Request]) -> float:
-    return (len(log) - SESSIONS) / (max(request.answered for request in log) - min(request.at for request in log))
 
 
 @asynccontextmanager

@@ -44,13 +44,13 @@ async def measure(bench: Bench) -> list[Row]:
             log = await bench.fake.log()
             beside = await _bare(bench, sdk, log[0].body, work)
             if number:
-                ours.append(_rate(log))
+                ours.append(rate(log))
                 bare.append(beside)
     name = f"tool rounds a second, {SESSIONS} sessions at once"
     return [Row(name, "rounds/s", figure(ours), figure(bare), "as many bare SDK loops, no log, no tool", None, NOTES)]
 
 
-def _rate(log: Sequence[Request]) -> float:
+def rate(log: Sequence[Request]) -> float:
     """Rounds a second, from the first request to the last answer; a session's last request is no round."""
     return (len(log) - SESSIONS) / (max(request.answered for request in log) - min(request.at for request in log))
 
@@ -59,7 +59,7 @@ async def _bare(bench: Bench, sdk: AsyncAnthropic, body: Any, work: str) -> floa
     await bench.fake.clear()
     fresh = {**body, "messages": [{"role": "user", "content": [{"type": "text", "text": work}]}]}
     await asyncio.gather(*(_loop(sdk, fresh) for _ in range(SESSIONS)))
-    return _rate(await bench.fake.log())
+    return rate(await bench.fake.log())
 
 
 async def _loop(sdk: AsyncAnthropic, body: Any) -> None:

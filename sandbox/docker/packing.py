@@ -6,12 +6,11 @@ nobody else works on the files, and who removes what an unpacking that failed ha
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import anyio
 
@@ -22,17 +21,14 @@ from sandbox.docker.images import Images
 from sandbox.docker.labels import object_name
 from sandbox.docker.launch import ATTACH_SECONDS, CLEANUP_SECONDS, START_SECONDS
 from sandbox.docker.options import Placement, packing_options
-from sandbox.errors import SandboxError, SandboxUnavailable
+from sandbox.errors import SandboxError
+from sandbox.packing import SILENCE_SECONDS, failed, feed, within
 from sandbox.protocol import SandboxSpec
-from sandbox.wire import PORTION
 
-SILENCE_SECONDS = 120.0
-"""Without a portion in or out. A gigabyte of holes and a hundred thousand empty files each pass in a second."""
 END_SECONDS = 600.0
 """From the last portion to the end: a million folders get their modes then."""
 
 Body = dict[str, Any]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,18 +42,15 @@ class Packer:
     async def pack(self, spec: SandboxSpec, slot: str, own: str) -> AsyncGenerator[bytes]:
         """The archive, in portions; `own` is the container's slot. Raises SandboxUnavailable."""
         async with self._container(spec, slot, own, "pack") as (container, stream):
-            while portion := await _within(SILENCE_SECONDS, stream.read()):
+            while portion := await within(SILENCE_SECONDS, stream.read()):
                 yield portion
             await self._ended(container, stream)
 
     async def unpack(self, spec: SandboxSpec, slot: str, own: str, portions: AsyncIterator[bytes]) -> None:
         """Make the slot's volumes and fill them. Raises SandboxUnavailable; a part of it may be there then."""
         async with self._container(spec, slot, own, "unpack") as (container, stream):
-            with contextlib.suppress(ConnectionError):  # it has ended: its exit code says why
-                async for portion in portions:
-                    await _within(SILENCE_SECONDS, stream.write(PORTION.pack(len(portion)) + portion))
-                await _within(SILENCE_SECONDS, stream.write(PORTION.pack(0)))
-            while await _within(END_SECONDS, stream.read()):
+            await feed(stream.write, portions)
+            while await within(END_SECONDS, stream.read()):
                 pass
             await self._ended(container, stream)
 
@@ -73,10 +66,10 @@ class Packer:
                 f"{verb} the workspace", lambda client: client.create_container_from_config(options, name)
             )
             container = str(made["Id"])
-            stream = await _within(ATTACH_SECONDS, attach(self.engine.endpoint, container, self.engine.api))
+            stream = await within(ATTACH_SECONDS, attach(self.engine.endpoint, container, self.engine.api))
             try:
                 start = self.engine.finish(f"{verb} the workspace", lambda client: client.start(container))
-                await _within(START_SECONDS, start)
+                await within(START_SECONDS, start)
                 yield container, stream
             finally:
                 await stream.close()
@@ -89,12 +82,4 @@ class Packer:
         found: Body = await self.engine.call("wait for the workspace", lambda client: client.wait(container))
         if found["StatusCode"]:
             words = stream.complaints.decode("utf-8", "replace").strip()[-400:]
-            raise SandboxUnavailable(f"the files could not be packed or unpacked: {words or found['StatusCode']}")
-
-
-async def _within(seconds: float, step: Awaitable[T]) -> T:
-    try:
-        async with asyncio.timeout(seconds):  # see `Role._look`: whoever calls it off must be heard
-            return await step
-    except TimeoutError:
-        raise SandboxUnavailable(f"packing or unpacking the files made no progress for {seconds:.0f} s") from None
+            raise failed(words or str(found["StatusCode"]))

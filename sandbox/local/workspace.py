@@ -17,10 +17,9 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from sandbox import wire
 from sandbox.errors import SandboxError, SandboxUnavailable, SpecRefused, WorkspaceGone
@@ -28,10 +27,9 @@ from sandbox.local import process
 from sandbox.local.command import OWN_ETC, packing_argv
 from sandbox.local.host import Host, enterable
 from sandbox.local.process import Place
+from sandbox.packing import SILENCE_SECONDS, failed, feed, within
 from sandbox.protocol import SandboxSpec
-from sandbox.wire import OUTPUTS, PORTION
-
-T = TypeVar("T")
+from sandbox.wire import OUTPUTS
 
 PARTS = "parts"
 _SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -39,8 +37,6 @@ _HELPER_SPEC = SandboxSpec(memory_mb=256, disk_mb=1 << 20, pids=64)
 """For du and find: they write nothing."""
 HELPER_SECONDS = 600.0
 """A full workspace of millions of small files takes minutes to delete on a slow disk."""
-PORTION_SECONDS = 120.0
-"""Without a portion in or out. A gigabyte of holes and a hundred thousand empty files each pass in a second."""
 
 
 class Workspaces:
@@ -175,7 +171,7 @@ async def pack(place: Place, spec: SandboxSpec) -> AsyncGenerator[bytes]:
         replace(place, uploads=None, only_read=True), packing_argv(place.host.python, "pack"), spec, None
     )
     try:
-        while portion := await _within(PORTION_SECONDS, helper.read()):
+        while portion := await within(SILENCE_SECONDS, helper.read()):
             yield portion
         await _ended_well(helper)
     finally:
@@ -186,26 +182,15 @@ async def unpack(place: Place, spec: SandboxSpec, portions: AsyncIterator[bytes]
     """Fill the folders; see `sandbox.protocol.SandboxBackend.unpack`."""
     helper = await process.start(place, packing_argv(place.host.python, "unpack"), spec, None)
     try:
-        with contextlib.suppress(ConnectionError):  # it has ended: its exit code says so
-            async for portion in portions:
-                await _within(PORTION_SECONDS, helper.write(PORTION.pack(len(portion)) + portion))
-            await _within(PORTION_SECONDS, helper.write(PORTION.pack(0)))
+        await feed(helper.write, portions)
         await _ended_well(helper)
     finally:
         await helper.end()
 
 
 async def _ended_well(helper: process.Process) -> None:
-    if code := await _within(HELPER_SECONDS, helper.wait()):
-        raise SandboxUnavailable(f"the files could not be packed or unpacked: {helper.last_words or code}")
-
-
-async def _within(seconds: float, step: Awaitable[T]) -> T:
-    try:
-        async with asyncio.timeout(seconds):  # see `Role._look`: whoever calls it off must be heard
-            return await step
-    except TimeoutError:
-        raise SandboxUnavailable(f"packing or unpacking the files made no progress for {seconds:.0f} s") from None
+    if code := await within(HELPER_SECONDS, helper.wait()):
+        raise failed(helper.last_words or str(code))
 
 
 async def used_mb(place: Place) -> int:
