@@ -33,8 +33,11 @@ class Cursor(Protocol):
 class Database(Protocol):
     """A database that is open. Work may run outside the event loop, so it must not touch the loop's objects."""
 
-    async def read(self, work: Callable[[Cursor], T]) -> T:
-        """Run `work` on a consistent view."""
+    async def read(self, work: Callable[[Cursor], T], *, small: bool = False) -> T:
+        """Run `work` on a consistent view.
+
+        small   a few rows, found by their keys: the database may choose the way that is fastest for them
+        """
 
     async def write(
         self, work: Callable[[Cursor], T], *, small: bool = False, done: Callable[[T], None] | None = None

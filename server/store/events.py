@@ -16,6 +16,8 @@ from server.store.database import Cursor, Row
 
 ALL = 1_000_000
 """Events: more than any session has."""
+FEW = 32
+"""Events that are read as a small piece of work: those of some rounds of tools, a fifth of a millisecond as a rule."""
 _WHOLE = "seq, session_id, thread_id, id, type, public, private"
 _SHOWN = "seq, session_id, thread_id, id, type, public, CASE WHEN public IS NULL THEN private END"
 """What a reader of the history needs: the private parts that stand beside public ones can be larger than these."""

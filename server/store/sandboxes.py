@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from server.ids import now
 from server.store.database import Cursor, Row
+from server.store.sessions import unknown
 from server.store.table import Table
 
 
@@ -46,9 +47,18 @@ class SandboxTable(Table):
     """Verbs on sandboxes."""
 
     async def put_sandbox(self, row: SandboxRow) -> None:
-        """Store the row; an intent to remove the sandbox stays, whatever becomes of it meanwhile."""
+        """Store the row; an intent to remove the sandbox stays, whatever becomes of it meanwhile.
+
+        Raises NotFound when there is no row yet, and no session any more: nobody would ever remove it.
+        """
 
         def work(cursor: Cursor) -> None:
+            wanted = cursor.one(
+                "SELECT 1 FROM sessions WHERE id = :id UNION ALL SELECT 1 FROM sandboxes WHERE session_id = :id",
+                {"id": row.session_id},
+            )
+            if wanted is None:
+                raise unknown(row.session_id)
             cursor.execute(
                 f"INSERT INTO sandboxes ({_COLUMNS}, updated_at) VALUES (:session_id, :slot, :backend, :container,"
                 " :incarnation, :state, :archive, :archive_bytes, :news, :now)"

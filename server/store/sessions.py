@@ -16,7 +16,7 @@ from server.events import NewEvent, StoredEvent
 from server.ids import now
 from server.store.body import encoded, storable
 from server.store.database import Cursor, Row
-from server.store.events import ALL, HeadMoved, clear, events_after, insert_events
+from server.store.events import ALL, FEW, HeadMoved, clear, events_after, insert_events
 from server.store.request_keys import asked_before, remember
 from server.store.table import Table
 
@@ -137,7 +137,7 @@ class SessionTable(Table):
         def work(cursor: Cursor) -> Row | None:
             return cursor.one(f"SELECT {_SESSION} FROM sessions WHERE id = :id", {"id": session_id})
 
-        row = await self._database.read(work)
+        row = await self._database.read(work, small=True)
         if row is None:
             raise unknown(session_id)
         return _session(row)
@@ -145,17 +145,18 @@ class SessionTable(Table):
     async def session_and_tail(self, session_id: str) -> tuple[SessionRow, list[StoredEvent]]:
         """A session with the events that its cached fold does not cover. Raises NotFound."""
 
-        def work(cursor: Cursor) -> tuple[SessionRow, list[StoredEvent]] | None:
+        def work(cursor: Cursor, most: int) -> tuple[SessionRow, list[StoredEvent] | None]:
             found = cursor.one(f"SELECT {_SESSION} FROM sessions WHERE id = :id", {"id": session_id})
             if found is None:
-                return None
+                raise unknown(session_id)
             row = _session(found)
-            return row, events_after(cursor, session_id, row.fold_seq if row.fold else 0, ALL)
+            covered = row.fold_seq if row.fold else 0
+            return row, events_after(cursor, session_id, covered, ALL) if row.head - covered <= most else None
 
-        read = await self._database.read(work)
-        if read is None:
-            raise unknown(session_id)
-        return read
+        row, tail = await self._database.read(lambda cursor: work(cursor, FEW), small=True)
+        if tail is None:
+            row, tail = await self._database.read(lambda cursor: work(cursor, ALL))
+        return row, tail or []
 
     async def sessions(
         self, chosen: Filter, *, limit: int, after: tuple[str, str] | None, order: str = "desc"

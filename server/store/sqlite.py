@@ -1,8 +1,9 @@
-"""SQLite behind the `Database` protocol: one writing and one reading thread, each with its own connection.
+"""SQLite behind the `Database` protocol: one writing and one reading thread, each with a connection of its own.
 
 WAL lets readers go on while a transaction is written; `synchronous=FULL` makes a returned write survive a power cut.
 Threads, because a commit waits for the disk (0.3 ms on a fast one, 20 ms on a slow one) and the event loop must not.
-Where the disk is fast, the way to a thread and back costs more than the commit: small writes are then made at once.
+Where the disk is fast, the way to a thread and back costs more than the commit, and several times what a few rows from
+the cache cost: small writes and reads are then made at once.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,9 +28,14 @@ BUSY_SECONDS = 10
 
 
 SLOW_SECONDS = 0.003
-"""A small write that keeps the event loop this long: ten times what it costs on a fast disk."""
+"""A small write or read that keeps the event loop this long: ten times what it costs on a fast disk."""
+MOST_SLOW = 4
+"""Slow ones, less the fast ones between them, from which on it is the disk. One alone is bad luck (one in two hundred
+on a quiet machine, one in ten when its cores are wanted), and the way to the thread would cost every one of the next
+second more than that one took."""
 RETREAT_SECONDS = 1.0
-"""How long small writes go to the thread after a slow one, so that a slow disk costs the loop one wait a second."""
+"""How long small writes or reads go to the thread then, before one is tried at once again: a slow disk costs the loop
+one wait a second."""
 
 
 LOG_BYTES = 16 << 20
@@ -64,7 +70,7 @@ class _Cursor:
 
 
 def _plain(params: Params) -> dict[str, Any]:
-    return dict(params) if isinstance(params, Mapping) else params
+    return params if type(params) is dict else dict(params)
 
 
 PRAGMAS = (
@@ -77,6 +83,35 @@ PRAGMAS = (
 )
 
 
+class _AtOnce:
+    """Whether small work may be done in the event loop. Writes and reads have one each: a cache may hide a slow disk
+    from those who read."""
+
+    def __init__(self) -> None:
+        self._slow = 0
+        """Slow ones, less the fast ones; 0 to MOST_SLOW."""
+        self._not_before = 0.0
+
+    @property
+    def allowed(self) -> bool:
+        return time.monotonic() >= self._not_before
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Around the work."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            now = time.monotonic()
+            if now - began <= SLOW_SECONDS:
+                self._slow = max(0, self._slow - 1)
+            else:
+                self._slow = min(MOST_SLOW, self._slow + 1)
+                if self._slow == MOST_SLOW:
+                    self._not_before = now + RETREAT_SECONDS
+
+
 class SqliteDatabase:
     """An open SQLite file."""
 
@@ -86,15 +121,19 @@ class SqliteDatabase:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="skiff-store-read")
         self._write_connection: sqlite3.Connection | None = None
         self._read_connection: sqlite3.Connection | None = None
+        self._near_connection: sqlite3.Connection | None = None
+        """The event loop's own, for small reads."""
         self._in_thread = 0
         """Writes that the thread has or will have: nothing may use its connection meanwhile."""
-        self._slow_until = 0.0
+        self._writing, self._reading = _AtOnce(), _AtOnce()
 
     async def open(self) -> None:
-        """Open both connections. Raises StoreError when the file cannot be used."""
+        """Open the connections. Raises StoreError when the file cannot be used."""
         self._write_connection = await self._run(self._writer, self._connect)
         self._read_connection = await self._run(self._reader, self._connect)
-        await self._run(self._writer, self._write_connection.execute, "PRAGMA busy_timeout=0")
+        self._near_connection = await self._run(self._reader, self._connect)
+        for connection in (self._write_connection, self._near_connection):  # the loop itself must wait for nobody
+            await self._run(self._writer, connection.execute, "PRAGMA busy_timeout=0")
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -102,12 +141,14 @@ class SqliteDatabase:
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
-    async def read(self, work: Callable[[Cursor], T]) -> T:
-        return await self._run(self._reader, self._read, work)
+    async def read(self, work: Callable[[Cursor], T], *, small: bool = False) -> T:
+        if small and self._reading.allowed:
+            with suppress(sqlite3.DatabaseError), self._reading.timed():  # a failure is the thread's to meet, and tell
+                return self._read(self._near_connection, work)
+        return await self._run(self._reader, self._read, self._read_connection, work)
 
-    def _read(self, work: Callable[[Cursor], T]) -> T:
-        assert self._read_connection is not None
-        connection = self._read_connection
+    def _read(self, connection: sqlite3.Connection | None, work: Callable[[Cursor], T]) -> T:
+        assert connection is not None
         connection.execute("BEGIN")
         try:
             return work(_Cursor(connection))
@@ -117,7 +158,7 @@ class SqliteDatabase:
     async def write(
         self, work: Callable[[Cursor], T], *, small: bool = False, done: Callable[[T], None] | None = None
     ) -> T:
-        if small and not self._in_thread and time.monotonic() >= self._slow_until and self._begin_at_once():
+        if small and not self._in_thread and self._writing.allowed and self._begin_at_once():
             result = self._write_at_once(work)
             if done is not None:
                 done(result)
@@ -135,14 +176,8 @@ class SqliteDatabase:
         return True
 
     def _write_at_once(self, work: Callable[[Cursor], T]) -> T:
-        began = time.monotonic()
-        try:
-            with self._translated():
-                return self._commit(work)
-        finally:
-            now = time.monotonic()
-            if now - began > SLOW_SECONDS:
-                self._slow_until = now + RETREAT_SECONDS
+        with self._writing.timed(), self._translated():
+            return self._commit(work)
 
     async def _write_in_thread(self, work: Callable[[Cursor], T], done: Callable[[T], None] | None) -> T:
         result: T = await self._by_writer(self._write, work, time.monotonic() + BUSY_SECONDS)
@@ -238,6 +273,9 @@ class SqliteDatabase:
         return await self._run(self._writer, ask)
 
     async def close(self) -> None:
+        near, self._near_connection = self._near_connection, None
+        if near is not None:
+            near.close()
         for executor, connection in ((self._reader, self._read_connection), (self._writer, self._write_connection)):
             if connection is not None:
                 await self._run(executor, connection.close)

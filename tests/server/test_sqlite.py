@@ -1,4 +1,4 @@
-"""SQLite: small writes made at once, the thread where that would keep others waiting, and what both promise."""
+"""SQLite: small work done at once, the thread where that would keep others waiting, and what both promise."""
 
 from __future__ import annotations
 
@@ -108,13 +108,51 @@ def test_those_that_queue_behind_a_lock_give_up_at_the_same_time(
     run(tmp_path, story)
 
 
-def test_after_a_slow_one_small_writes_go_to_the_thread(tmp_path: Path) -> None:
+def test_where_small_writes_are_slow_they_go_to_the_thread_and_one_alone_is_bad_luck(tmp_path: Path) -> None:
     async def story(database: SqliteDatabase) -> None:
         def slow(cursor: Cursor) -> None:
             threading.Event().wait(0.02)
 
         await database.write(slow, small=True)
-        assert await database.write(insert(4), small=True) != threading.get_ident()
+        assert await database.write(insert(4), small=True) == threading.get_ident()
+        for _ in range(sqlite.MOST_SLOW):
+            await database.write(slow, small=True)
+        assert await database.write(insert(5), small=True) != threading.get_ident()
+
+    run(tmp_path, story)
+
+
+def test_a_small_read_is_made_at_once_and_sees_what_was_written_just_now(tmp_path: Path) -> None:
+    def where(cursor: Cursor) -> tuple[int, int]:
+        row = cursor.one("SELECT COUNT(*) FROM t")
+        assert row is not None
+        return row[0], threading.get_ident()
+
+    async def story(database: SqliteDatabase) -> None:
+        here = threading.get_ident()
+        await database.write(insert(1), small=True)
+        assert await database.read(where, small=True) == (1, here)
+        await database.write(insert(2))
+        assert await database.read(where, small=True) == (2, here)
+        counted, there = await database.read(where)
+        assert counted == 2 and there != here
+
+        def slow(cursor: Cursor) -> None:
+            threading.Event().wait(0.02)
+
+        for _ in range(sqlite.MOST_SLOW):
+            await database.read(slow, small=True)
+        assert (await database.read(where, small=True))[1] != here
+        assert await database.write(insert(3), small=True) == here, "what is read says nothing of the disk"
+
+    run(tmp_path, story)
+
+
+def test_a_small_read_that_fails_is_told_as_any_other(tmp_path: Path) -> None:
+    async def story(database: SqliteDatabase) -> None:
+        with pytest.raises(StoreError, match="no such table"):
+            await database.read(lambda cursor: cursor.all("SELECT * FROM nowhere"), small=True)
+        assert await database.read(lambda cursor: cursor.all("SELECT n FROM t"), small=True) == []
 
     run(tmp_path, story)
 

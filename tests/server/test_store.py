@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from server import events
 from server.errors import Conflict, NotFound, StaleWriter, StoreError
 from server.store.database import Cursor
+from server.store.events import FEW
 from server.store.migrate import migrate, statements
 from server.store.sqlite import SqliteDatabase
 from server.store.store import Filter, HeadMoved, SandboxRow, Store
@@ -144,6 +146,31 @@ def test_a_deleted_session_takes_everything_along_except_the_intent_to_remove_it
             with pytest.raises(NotFound):
                 await gone
         assert not await store.stage_file(SESSION, "b", b"x")
+
+    on_store(tmp_path, work)
+
+
+def test_a_deleted_session_gets_no_sandbox_any_more_and_one_that_it_has_stays_to_be_removed(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        row = SandboxRow(SESSION, "slot", "local", "c", "life", "making")
+        await store.put_sandbox(row)
+        await store.delete_session(SESSION)
+        await store.put_sandbox(replace(row, state="live"))
+        assert [each.state for each in await store.sandboxes()] == ["removing"]
+        with pytest.raises(NotFound, match="sesn_gone"):
+            await store.put_sandbox(replace(row, session_id="sesn_gone"))
+
+    on_store(tmp_path, work)
+
+
+@pytest.mark.parametrize("count", [FEW - 1, FEW, FEW + 1, 3 * FEW])
+def test_a_tail_of_any_length_is_read_whole(tmp_path: Path, count: int) -> None:
+    async def work(store: Store) -> None:
+        stored = await store.append(SESSION, [event for n in range(count) for event in said(str(n))])
+        assert await store.events(SESSION) == stored
+        assert await store.events(SESSION, after=2, limit=FEW) == stored[2 : 2 + FEW]
+        assert await store.events(SESSION, limit=FEW + 5) == stored[: FEW + 5]
+        assert (await store.session_and_tail(SESSION))[1] == stored
 
     on_store(tmp_path, work)
 
