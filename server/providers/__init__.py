@@ -18,12 +18,12 @@ Block = Mapping[str, Any]
 
 
 class Said(dict[str, Any]):
-    """A message that will not change any more. Its JSON is made once, and most of a long conversation is sent again
-    with every request."""
+    """A message, a tool or a part of the system prompt that will not change any more. Its JSON is made once: most of a
+    long conversation is sent again with every request."""
 
     @cached_property
     def json(self) -> str:
-        """The message as it is sent."""
+        """As it is sent."""
         return encode(self)
 
 
@@ -40,7 +40,7 @@ class ModelRequest:
     system: Sequence[Block]
     tools: Sequence[Block]
     messages: Sequence[Mapping[str, Any]]
-    """Those that are `Said` are encoded once."""
+    """What is `Said` here and above is encoded once."""
     max_tokens: int
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the Messages API (thinking, output_config, metadata), passed on as they are."""

@@ -16,6 +16,7 @@ from sandbox.wire import OUTPUTS
 from server.catalog import environments
 from server.errors import InvalidRequest, NotSupported
 from server.events import Permission
+from server.providers import Block, Said
 from server.providers.anthropic import server_tool
 from server.sessions.conversation.context import estimate
 from server.sessions.conversation.transcript import CACHE_MARK
@@ -33,8 +34,8 @@ class Spec:
 
     agent: Mapping[str, Any]
     environment: Mapping[str, Any]
-    system: list[dict[str, Any]]
-    tools: list[dict[str, Any]]
+    system: Sequence[Block]
+    tools: Sequence[Block]
     max_tokens: int
     options: Mapping[str, Any]
     backend: str
@@ -121,7 +122,8 @@ def freeze(
 
 def thaw(stored: Mapping[str, Any]) -> Spec:
     """The inverse of `freeze`."""
-    return Spec(**stored)
+    heads = {name: [Said(block) for block in stored[name]] for name in ("system", "tools")}
+    return Spec(**{**stored, **heads})
 
 
 def _usable(tools: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> list[str]:
