@@ -27,9 +27,9 @@ OPEN_SECONDS = 3.0
 PING_SECONDS = 3.0
 MAX_GARBAGE = wire.MAX_BODY + (1 << 20)
 """Bytes that are no frames: the rest of one largest frame that a former owner left unread, and a little."""
-SETTLE_SECONDS = 0.01
-"""Until the runner is told which results are stored: what comes after a result is the next model request, and it need
-not wait for this. The runner keeps a result for longer at no cost."""
+SETTLE_SECONDS = 0.05
+"""Until the runner is told which results are stored: what comes after a result is the next model request, and with the
+fastest of answers the next call, which takes the word along. The runner keeps a result for longer at no cost."""
 MAX_OUTBOX = 4 << 20
 """Bytes waiting to be written before `send` waits: a few large files; one frame may exceed it alone."""
 MAX_NET_QUEUE = 32 << 20
@@ -49,8 +49,12 @@ class Transport(Protocol):
     async def read(self) -> bytes:
         """The next portion, of any size; b"" at the end. May raise OSError."""
 
-    async def write(self, data: bytes) -> None:
-        """Write all, waiting while the other side does not read. May raise OSError."""
+    def write(self, data: bytes) -> bool:
+        """Begin to write all of it, behind what was written before. Whether all is on its way; if not, `drain` is due
+        before the next. May raise OSError."""
+
+    async def drain(self) -> None:
+        """Wait while the other side does not read. May raise OSError."""
 
     async def close(self) -> None:
         """Drop the connection, discarding what is unwritten. Idempotent; a pending read or write may simply hang
@@ -87,7 +91,8 @@ class RunnerChannel:
         self._outbox_bytes = 0
         self._settled: list[str] = []
         self._settling: asyncio.TimerHandle | None = None
-        self._something_to_write = asyncio.Event()
+        self._draining = False
+        self._full = asyncio.Event()
         self._room_to_write = asyncio.Event()
         self._room_to_write.set()
         self._on_net = on_net
@@ -111,7 +116,7 @@ class RunnerChannel:
         """
         loop = asyncio.get_running_loop()
         self._hello = loop.create_future()
-        self._tasks = [loop.create_task(self._read()), loop.create_task(self._write())]
+        self._tasks = [loop.create_task(self._read()), loop.create_task(self._drain())]
         if self._net_waits:
             self._tasks.append(loop.create_task(self._handle_net()))
         try:
@@ -215,13 +220,16 @@ class RunnerChannel:
             self._settling = asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._tell_settled)
 
     def _tell_settled(self) -> None:
-        """Queue what was settled since the last time."""
-        if self._settling is not None:
-            self._settling.cancel()
-            self._settling = None
-        if self._settled and self._error is None:
-            ops, self._settled = self._settled, []
-            self._queue(self._encode(wire.Frame({"t": "settle", "ops": ops})))
+        self._queue(self._settlement())
+
+    def _settlement(self) -> bytes:
+        """The frame that tells what was settled since the last time, if anything was."""
+        if self._settling is None:
+            return b""
+        self._settling.cancel()
+        self._settling = None
+        ops, self._settled = self._settled, []
+        return self._encode(wire.Frame({"t": "settle", "ops": ops}))
 
     async def ping(self, timeout: float = PING_SECONDS) -> None:
         """Return when the runner has answered. Raises SandboxGone after `timeout` seconds."""
@@ -254,13 +262,16 @@ class RunnerChannel:
             self._room_to_write.clear()
             await self._room_to_write.wait()
             self._raise_if_failed()
-        self._tell_settled()
-        self._queue(data)
+        self._queue(self._settlement() + data)  # at once: each write wakes the engine and the runner
 
     def _queue(self, data: bytes) -> None:
         self._outbox.append(data)
         self._outbox_bytes += len(data)
-        self._something_to_write.set()
+        if not self._draining:
+            try:
+                self._send()
+            except OSError as error:
+                self._fail(SandboxGone(f"the connection to the sandbox broke: {error}"))
 
     def _raise_if_failed(self) -> None:
         if self._error is not None:
@@ -268,17 +279,27 @@ class RunnerChannel:
 
     # --- tasks --------------------------------------------------------------------------------------------------------
 
-    async def _write(self) -> None:
-        """Writes whole frames in order. A task of its own, so that a cancelled caller never leaves half a frame."""
+    def _send(self) -> None:
+        """Write whole frames in order, as many as the transport takes."""
+        while self._outbox:
+            data = self._outbox.popleft()
+            self._outbox_bytes -= len(data)
+            if not self._transport.write(data):
+                self._draining = True
+                self._full.set()
+                return
+
+    async def _drain(self) -> None:
+        """Goes on where the transport was full. A task of its own, so that a cancelled caller holds up nothing."""
         try:
             while True:
-                await self._something_to_write.wait()
-                while self._outbox:
-                    data = self._outbox.popleft()
-                    await self._transport.write(data)
-                    self._outbox_bytes -= len(data)
+                await self._full.wait()
+                self._full.clear()
+                await self._transport.drain()
+                self._draining = False
+                self._send()
+                if self._outbox_bytes <= MAX_OUTBOX:
                     self._room_to_write.set()
-                self._something_to_write.clear()
         except OSError as error:
             self._fail(SandboxGone(f"the connection to the sandbox broke: {error}"))
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable
+from typing import Protocol, TypeVar
 
 from sandbox.errors import SandboxUnavailable
 from sandbox.wire import PORTION
@@ -21,12 +21,22 @@ SILENCE_SECONDS = 120.0
 T = TypeVar("T")
 
 
-async def feed(write: Callable[[bytes], Awaitable[None]], portions: AsyncIterator[bytes]) -> None:
+class Sink(Protocol):
+    """The way into the process: a `channel.Transport`'s half."""
+
+    def write(self, data: bytes) -> bool: ...
+
+    async def drain(self) -> None: ...
+
+
+async def feed(sink: Sink, portions: AsyncIterator[bytes]) -> None:
     """Give it every portion, and the end. One that has gone is told by its exit code. Raises SandboxUnavailable."""
     with contextlib.suppress(ConnectionError):
         async for portion in portions:
-            await within(SILENCE_SECONDS, write(PORTION.pack(len(portion)) + portion))
-        await within(SILENCE_SECONDS, write(PORTION.pack(0)))
+            sink.write(PORTION.pack(len(portion)) + portion)
+            await within(SILENCE_SECONDS, sink.drain())
+        sink.write(PORTION.pack(0))
+        await within(SILENCE_SECONDS, sink.drain())
 
 
 async def within(seconds: float, step: Awaitable[T]) -> T:

@@ -99,9 +99,12 @@ class Frame(NamedTuple):
         return kind if isinstance(kind, str) else ""
 
 
+_header_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def encode(frame: Frame) -> bytes:
     """The bytes of a frame. Raises ValueError when header or body are over their limits."""
-    header = json.dumps(frame.header, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    header = _header_json(frame.header).encode("utf-8", "surrogatepass")
     if len(header) > MAX_HEADER or len(frame.body) > MAX_BODY:
         raise ValueError(f"frame too large: header {len(header)}, body {len(frame.body)} bytes")
     crc = zlib.crc32(frame.body, zlib.crc32(header))

@@ -72,12 +72,13 @@ class AttachStream:
         if heard:
             log.warning("runner in %s wrote to stderr: %r", self._container, heard)
 
-    async def write(self, data: bytes) -> None:
-        """Send to the runner's stdin; returns when the connection's buffer has room again.
-
-        Raises ConnectionError when the stream is closed.
-        """
+    def write(self, data: bytes) -> bool:
+        """Send to the runner's stdin. Whether the kernel took all of it."""
         self._writer.write(data)
+        return not self._writer.transport.get_write_buffer_size()
+
+    async def drain(self) -> None:
+        """Wait until the connection's buffer has room again. Raises ConnectionError when the stream is closed."""
         await self._writer.drain()
 
     async def close(self) -> None:

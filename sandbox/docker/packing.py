@@ -49,7 +49,7 @@ class Packer:
     async def unpack(self, spec: SandboxSpec, slot: str, own: str, portions: AsyncIterator[bytes]) -> None:
         """Make the slot's volumes and fill them. Raises SandboxUnavailable; a part of it may be there then."""
         async with self._container(spec, slot, own, "unpack") as (container, stream):
-            await feed(stream.write, portions)
+            await feed(stream, portions)
             while await within(END_SECONDS, stream.read()):
                 pass
             await self._ended(container, stream)

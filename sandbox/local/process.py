@@ -72,10 +72,15 @@ class Process:
         assert self._process.stdout is not None
         return await self._process.stdout.read(PORTION)
 
-    async def write(self, data: bytes) -> None:
-        """To stdin; waits while the pipe is full. Raises ConnectionError when the process is gone."""
+    def write(self, data: bytes) -> bool:
+        """To stdin. Whether the pipe took all of it."""
         assert self._process.stdin is not None
         self._process.stdin.write(data)
+        return not self._process.stdin.transport.get_write_buffer_size()
+
+    async def drain(self) -> None:
+        """Wait while the pipe is full. Raises ConnectionError when the process is gone."""
+        assert self._process.stdin is not None
         await self._process.stdin.drain()
 
     async def close(self) -> None:

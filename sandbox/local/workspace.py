@@ -182,7 +182,7 @@ async def unpack(place: Place, spec: SandboxSpec, portions: AsyncIterator[bytes]
     """Fill the folders; see `sandbox.protocol.SandboxBackend.unpack`."""
     helper = await process.start(place, packing_argv(place.host.python, "unpack"), spec, None)
     try:
-        await feed(helper.write, portions)
+        await feed(helper, portions)
         await _ended_well(helper)
     finally:
         await helper.end()

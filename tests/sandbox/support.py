@@ -45,8 +45,11 @@ class PipeTransport:
     async def read(self) -> bytes:
         return await self._stdout.read(1 << 16)
 
-    async def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> bool:
         self._stdin.write(data)
+        return not self._stdin.transport.get_write_buffer_size()
+
+    async def drain(self) -> None:
         await self._stdin.drain()
 
     async def close(self) -> None:

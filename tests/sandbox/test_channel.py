@@ -28,7 +28,7 @@ class Liar:
     async def read(self) -> bytes:
         return await self._out.get()
 
-    async def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> bool:
         for frame in self._decoder.feed(data):
             for reply in [Frame(HELLO)] if frame.type == "attach" else self._answer(frame):
                 stamped = (
@@ -37,6 +37,10 @@ class Liar:
                     else wire.encode(Frame(reply.header, reply.body, reply.epoch or frame.epoch))
                 )
                 self._out.put_nowait(stamped)
+        return True
+
+    async def drain(self) -> None:
+        """Never full."""
 
     async def close(self) -> None:
         self._out.put_nowait(b"")
@@ -126,7 +130,10 @@ def test_a_call_too_large_for_a_frame_is_an_error_result() -> None:
 def test_a_runner_that_does_not_answer_is_gone() -> None:
     async def story() -> None:
         class Mute(Liar):
-            async def write(self, data: bytes) -> None:
+            def write(self, data: bytes) -> bool:
+                return False
+
+            async def drain(self) -> None:
                 await asyncio.Event().wait()
 
         channel = RunnerChannel(Mute(lambda _frame: []))
@@ -236,11 +243,12 @@ def test_a_writer_that_is_cancelled_leaves_no_half_frame_and_a_dead_one_frees_al
     class Slow(Liar):
         stuck = asyncio.Event()
 
-        async def write(self, data: bytes) -> None:
-            if len(data) > 1_000_000:
-                await self.stuck.wait()
-                raise OSError("broken")
-            await super().write(data)
+        def write(self, data: bytes) -> bool:
+            return len(data) <= 1_000_000 and super().write(data)
+
+        async def drain(self) -> None:
+            await self.stuck.wait()
+            raise OSError("broken")
 
     async def story() -> None:
         transport = Slow(lambda _frame: [])

@@ -60,7 +60,7 @@ async def everything(stream: AttachStream) -> bytes:
 def test_stdout_comes_through_and_stderr_goes_to_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def story(stream: AttachStream) -> None:
         assert await everything(stream) == b"\x00\xffone two"
-        await stream.write(b"in")
+        assert stream.write(b"in")
 
     answer = UPGRADED + frame(1, b"\x00\xffone ") + frame(1, b"") + frame(2, b"trouble") + frame(1, b"two")
     heard = with_engine(tmp_path, answer, story)

@@ -94,7 +94,7 @@ def test_a_lower_epoch_is_refused() -> None:
             async with process.attached() as new:
                 transport = process.transport()
                 stale = wire.Call("stale", Bash("touch stolen")).frame()
-                await transport.write(wire.encode(wire.Frame(stale.header, stale.body, old.epoch)))
+                transport.write(wire.encode(wire.Frame(stale.header, stale.body, old.epoch)))
                 await new.ping()
                 assert (await new.call(wire.Call("look", Bash("ls")))).body == b""
 
@@ -108,7 +108,9 @@ def test_half_a_frame_of_a_dead_owner_does_not_hide_the_next_owners_attach(cut: 
             async with process.attached():
                 pass
             whole = wire.encode(wire.Frame({"t": "start", "op": "half"}, b"x" * 5_000_000, 1))
-            await process.transport().write(whole[:cut] if cut > 0 else whole[:1_000_000])
+            transport = process.transport()
+            transport.write(whole[:cut] if cut > 0 else whole[:1_000_000])
+            await transport.drain()
             async with process.attached() as channel:
                 assert (await channel.call(wire.Call("a", Bash("echo here")))).body == b"here\n"
 
@@ -118,7 +120,7 @@ def test_half_a_frame_of_a_dead_owner_does_not_hide_the_next_owners_attach(cut: 
 def test_garbage_on_stdin_is_skipped() -> None:
     async def story() -> None:
         async with asyncio.timeout(60), runner() as process:
-            await process.transport().write(b"SKFSKF1 no frame\x00" * 1000)
+            process.transport().write(b"SKFSKF1 no frame\x00" * 1000)
             async with process.attached() as channel:
                 assert (await channel.call(wire.Call("a", Bash("echo here")))).body == b"here\n"
 
