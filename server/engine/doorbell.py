@@ -77,6 +77,8 @@ class Doorbell:
 
     def tell(self, session_id: str) -> None:
         """This session has news: let every door know."""
+        if not self._doors:
+            return
         news = encode(Frame({"news": session_id}))
         for door, waiting in list(self._doors.items()):
             if waiting.qsize() > MAX_WAITING:

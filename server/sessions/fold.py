@@ -6,7 +6,6 @@ Above: whoever reads a log. Below: `state`, what comes of it; the conversation i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
@@ -22,10 +21,11 @@ from server.events import (
     PRIVATE_DISPATCHED,
     StoredEvent,
 )
+from server.sessions.changed import changed
 from server.sessions.conversation import context
 from server.sessions.conversation.context import FULL
 from server.sessions.money.budget import Budget, used_up
-from server.sessions.state import OpenCall, QueuedInput, SessionState, Usage, changed, seconds_between, size, spent
+from server.sessions.state import OpenCall, QueuedInput, SessionState, Usage, seconds_between, size, spent
 
 TRANSITIONS: Mapping[str, frozenset[str]] = {
     "idle": frozenset({"running", "terminated"}),
@@ -238,7 +238,7 @@ def _clock(state: SessionState, event: StoredEvent) -> SessionState:
 def _dispatched(state: SessionState, event: StoredEvent) -> SessionState:
     raw = event.private or {}
     calls = tuple(
-        replace(call, incarnation=raw["incarnation"]) if call.id == raw["call"] else call for call in state.calls
+        changed(call, incarnation=raw["incarnation"]) if call.id == raw["call"] else call for call in state.calls
     )
     return changed(state, calls=calls)
 
@@ -273,9 +273,9 @@ def _confirmation(state: SessionState, event: StoredEvent) -> SessionState:
 
 def _confirmed(call: OpenCall, body: Mapping[str, Any]) -> OpenCall:
     if body["result"] == "allow":
-        return replace(call, awaits=None)
+        return changed(call, awaits=None)
     why = f" {body['deny_message']}" if body.get("deny_message") else ""
-    return replace(call, awaits=None, note=f"Permission to use {call.name} has been denied.{why}")
+    return changed(call, awaits=None, note=f"Permission to use {call.name} has been denied.{why}")
 
 
 def _custom_result(state: SessionState, event: StoredEvent) -> SessionState:

@@ -8,7 +8,7 @@ It knows neither doors nor SQL.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,7 @@ from server.sessions.decide import (
 )
 from server.sessions.ending import turn_end
 from server.sessions.hands import GRACE, Hands
+from server.sessions.interrupting import UntilInterrupted
 from server.sessions.means import Means
 from server.sessions.record import Record
 from server.sessions.spec import Spec, thaw
@@ -111,13 +112,15 @@ class Loop:
         match work:
             case CloseRequest(start_id) if start_id == self._hands.begun and not self._record.state.interrupted:
                 self._hands.begun = None
-                await self._until_interrupted(self._asking.send(start_id))
+                async with self._until_interrupted():
+                    await self._asking.send(start_id)
             case CloseRequest(start_id):
                 await self._record.append_if_newest([self._asking.broken_off(start_id)])
             case Interrupt(input_ids):
                 await self._interrupt(input_ids)
             case RunTools(calls):
-                await self._until_interrupted(self._hands.run(calls))
+                async with self._until_interrupted():
+                    await self._hands.run(calls)
             case Park(awaited):
                 parked = {"type": "requires_action", "event_ids": list(awaited)}
                 await self._record.append_if_newest(self._turn_end(parked))
@@ -126,7 +129,8 @@ class Loop:
             case MakeRoom():
                 await self._make_room(work)
             case AskModel():
-                await self._until_interrupted(self._asking.ask(work))
+                async with self._until_interrupted():
+                    await self._asking.ask(work)
             case Stop():
                 await self._stop(work)
 
@@ -134,39 +138,24 @@ class Loop:
         if work.way != "compact":
             await self._compacting.clear(work)
         elif self._compacting.cut(work):
-            await self._until_interrupted(self._compacting.summarize(work))
+            async with self._until_interrupted():
+                await self._compacting.summarize(work)
         else:
             await self._stop(Stop("retries_exhausted", work.deliver, full=True))
 
-    async def _until_interrupted(self, act: Awaitable[None]) -> None:
-        """Do it, but let an interrupt that arrives meanwhile end it: the model at once, tools by being cancelled."""
-        doing = asyncio.ensure_future(act)
-        news = self._record.news
-        try:
-            while not doing.done():
-                await asyncio.wait({doing, news.told()}, return_when=asyncio.FIRST_COMPLETED)
-                if news.is_set() and not doing.done() and await self._interrupt_is_waiting():
-                    await self._cancel(doing)
-        finally:
-            if not doing.done():
-                doing.cancel()
-                await asyncio.wait({doing})
-            if not doing.cancelled():
-                doing.exception()  # seen: where this was cancelled, nobody asks for it
-        if not doing.cancelled():
-            doing.result()
+    def _until_interrupted(self) -> UntilInterrupted:
+        """Around what may take long: an interrupt that arrives meanwhile ends it, the model at once, tools by being
+        cancelled."""
+        return UntilInterrupted(self._record.news, self._interrupt_is_waiting, self._ease)
 
     async def _interrupt_is_waiting(self) -> bool:
         return (await self._record.ahead()).interrupted
 
-    async def _cancel(self, doing: asyncio.Future[None]) -> None:
+    async def _ease(self, over: asyncio.Future[None]) -> None:
         """Running tools are stopped in the sandbox and may still report; everything else ends at once."""
         if self._hands.busy:
             await self._hands.cancel()
-            await asyncio.wait({doing}, timeout=GRACE)
-        if not doing.done():
-            doing.cancel()
-            await asyncio.wait({doing})
+            await asyncio.wait({over}, timeout=GRACE)
 
     async def _interrupt(self, input_ids: tuple[str, ...]) -> None:
         """Close what is open, say that the interrupt was taken, and be idle."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from operator import is_
 from typing import Any
 
 from server import events, ids
@@ -63,6 +64,8 @@ class Record:
         """What the session was updated to since somebody last took it from here."""
         self.news = News()
         """Somebody else has written, or may have."""
+        self._foreseen: tuple[SessionState, Sequence[NewEvent], SessionState] = (self.state, (), self.state)
+        """The state before events that may come next, those events, and the state after them."""
         self._unread = True
         self._clock_ahead = ids.CLOCK.ahead
         """By how much the clock had gone ahead in steps when something was appended last."""
@@ -100,7 +103,7 @@ class Record:
     async def append_if_newest(self, new: Sequence[NewEvent]) -> bool:
         """Append what was decided on all there is, or nothing when something has come that was not known."""
         new, ahead = self._timed(new)
-        after = fold(self.state, self._numbered(new))
+        after = self.after(new)
         at_rest = isinstance(next_work(after, self.limits), Rest)
         try:
             stored = await self._log.append(
@@ -128,20 +131,42 @@ class Record:
         return [events.clock_set_ahead(self.thread, ahead - self._clock_ahead), *new], ahead
 
     def after(self, new: Sequence[NewEvent]) -> SessionState:
-        """The state if these events came next."""
-        return fold(self.state, self._numbered(new))
+        """The state if these events came next. What it says of the first ones is not worked out again when they are
+        asked about with more behind them, nor when they have come."""
+        before, known, state = self._foreseen
+        if before is not self.state or len(known) > len(new) or not all(map(is_, known, new)):
+            known, state = (), self.state
+        after = fold(state, self._numbered(new[len(known) :], state.seq))
+        self._foreseen = (self.state, new, after)
+        return after
 
-    def _numbered(self, new: Sequence[NewEvent]) -> list[StoredEvent]:
-        seq, session = self.state.seq, self.session_id
+    def _numbered(self, new: Sequence[NewEvent], seq: int) -> list[StoredEvent]:
+        session = self.session_id
         return [
             StoredEvent(seq + n, session, event.thread_id, event.id, event.type, event.public, event.private)
             for n, event in enumerate(new, 1)
         ]
 
+    def _came_as_foreseen(self, stored: Sequence[StoredEvent]) -> bool:
+        """Not so when somebody else's came between, or when the store could not keep them as they were."""
+        before, new, _ = self._foreseen
+        return (
+            before is self.state
+            and len(stored) == len(new)
+            and stored[0].seq == before.seq + 1
+            and all(map(is_, (event.public for event in stored), (event.public for event in new)))
+            and all(map(is_, (event.private for event in stored), (event.private for event in new)))
+        )
+
     def _take(self, stored: Sequence[StoredEvent]) -> None:
+        seq = self.state.seq
+        if stored and self._came_as_foreseen(stored):
+            self.state = self._foreseen[2]
         for event in stored:
-            if event.seq == self.state.seq + 1:
-                self.state = fold(self.state, (event,))
+            if event.seq == seq + 1:
+                seq = event.seq
+                if seq > self.state.seq:
+                    self.state = fold(self.state, (event,))
                 self.transcript.apply(event)
                 if event.type == "session.updated" and event.private is not None:
                     self.spec = event.private.get("spec", self.spec)

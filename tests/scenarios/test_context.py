@@ -299,8 +299,10 @@ def test_an_interrupt_ends_a_summary_at_once_and_the_next_message_asks_for_it_ag
         view = await scene.again(view.id, filled(wait=1))
         await scene.tell(view.id, story_of(1, 2_400))
         await scene.asked(lambda api: any(map(is_summary, api.requests)))
-        view = await scene.service.interrupt(view.id)
-        assert view.state.status == "idle" and not await scene.events(view.id, COMPACTED)
+        await scene.service.interrupt(view.id)  # the message that waits begins the next turn at once
+        (ended,) = [event for event in await scene.events(view.id, "span.model_request_end") if event["is_error"]]
+        rested = await scene.events(view.id, "session.status_idle")
+        assert len(rested) == 3 and rested[-1]["processed_at"] >= ended["processed_at"]
         view = await scene.again(view.id, {"say": "there"})
         assert reply(view) == "there" and len(await scene.events(view.id, COMPACTED)) == 1
         assert len(summaries(scene)) == 2

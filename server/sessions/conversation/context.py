@@ -1,15 +1,17 @@
 """How full the model's context is: a small part of a session's state, and a fold like the rest of it. Pure.
 
 What the last request's prompt and answer had is known from its usage; what has come since is estimated. Above: `fold`
-(which folds it), `decide` (which asks what makes room). Below: nothing.
+(which folds it), `decide` (which asks what makes room). Below: `changed`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from server.sessions.changed import changed
 
 FULL = "model_context_window_exceeded"
 """Reason of the model's API for an answer that was cut off because the context was full."""
@@ -107,17 +109,17 @@ def _worth_summarizing(context: Context, coming: int, window: Window) -> bool:
 
 
 def turn_begun(context: Context) -> Context:
-    return replace(context, prompt=0, cached=0)
+    return changed(context, prompt=0, cached=0)
 
 
 def turn_over(context: Context) -> Context:
     """What could not be made to fit this time may the next time, when something else came last."""
-    return replace(context, compactions=0)
+    return changed(context, compactions=0)
 
 
 def came(context: Context, tokens: int) -> Context:
     """Something was said to the model."""
-    return replace(context, tokens=context.tokens + tokens, since=context.since + tokens)
+    return changed(context, tokens=context.tokens + tokens, since=context.since + tokens)
 
 
 def answered(context: Context, usage: Mapping[str, Any], *, stop: str | None, calls: bool) -> Context:
@@ -129,7 +131,7 @@ def answered(context: Context, usage: Mapping[str, Any], *, stop: str | None, ca
     if calls:
         old += sum(recent[: len(recent) + 1 - KEEP] if len(recent) >= KEEP else ())
         recent = (*recent, 0)[-KEEP:]
-    return replace(
+    return changed(
         counted,
         tokens=prompt + int(usage.get("output_tokens", 0)),
         old=old,
@@ -145,7 +147,7 @@ def counted_usage(context: Context, usage: Mapping[str, Any]) -> Context:
     cached = int(usage.get("cache_read_input_tokens", 0))
     names = ("input_tokens", "cache_creation_5m_input_tokens", "cache_creation_1h_input_tokens")
     prompt = cached + sum(int(usage.get(name, 0)) for name in names)
-    return replace(context, prompt=context.prompt + prompt, cached=context.cached + cached)
+    return changed(context, prompt=context.prompt + prompt, cached=context.cached + cached)
 
 
 def result_came(context: Context, content: Any) -> Context:
@@ -154,12 +156,12 @@ def result_came(context: Context, content: Any) -> Context:
     grown = came(context, tokens)
     if tokens < SMALL or not context.recent:
         return grown
-    return replace(grown, recent=(*context.recent[:-1], context.recent[-1] + tokens))
+    return changed(grown, recent=(*context.recent[:-1], context.recent[-1] + tokens))
 
 
 def refused(context: Context) -> Context:
     """The provider found the request too long."""
-    return replace(context, crowded=True)
+    return changed(context, crowded=True)
 
 
 def cleared(context: Context, body: Mapping[str, Any]) -> Context:
@@ -167,13 +169,13 @@ def cleared(context: Context, body: Mapping[str, Any]) -> Context:
     kept = context.recent[len(context.recent) - body["keep"] :] if body["keep"] else ()
     recent = (*(0 for _ in context.recent[: len(context.recent) - len(kept)]), *kept)
     tokens = max(0, context.tokens - body["freed"])
-    return replace(context, tokens=tokens, old=0, recent=recent, crowded=False)
+    return changed(context, tokens=tokens, old=0, recent=recent, crowded=False)
 
 
 def compacted(context: Context, body: Mapping[str, Any]) -> Context:
     """All but the newest messages gave way to a summary."""
     rounds = tuple(body["rounds"])
-    return replace(
+    return changed(
         context,
         tokens=body["after"],
         old=sum(rounds[:-KEEP]),
