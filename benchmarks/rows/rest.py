@@ -124,7 +124,7 @@ async def _followed(bench: Bench, there: Places) -> list[Request]:
     await bench.fake.clear()
     stream = there.client.beta.sessions.events.stream
     async with asyncio.timeout(TURN_SECONDS), await stream(session_id) as events:
-        await there.send(session_id, script(calls(POINT + AROUND + 1, "bash", TOOLS["bash"])))
+        await there.send(session_id, script(calls(POINT + AROUND + 1, *TOOLS["bash /bin/true"])))
         async for event in events:
             if ended(event):
                 break
