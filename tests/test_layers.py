@@ -21,6 +21,7 @@ ONLY_IN: Mapping[str, tuple[str, ...]] = {
     "idna": ("sandbox.egress",),
     "h11": ("sandbox.egress",),
     "anthropic": ("server.providers.anthropic",),
+    "aiohttp": ("server.providers.anthropic",),
     "mcp": ("server.doors", "server.commands.demo"),
     "starlette": ("server.doors",),
     "python_multipart": ("server.doors.rest.multipart",),

@@ -31,18 +31,20 @@ async def measure(bench: Bench) -> list[Row]:
     bare: list[float] = []
     work = script(calls(ROUNDS, "bash", {"command": "/bin/true"}))
     async with skiff(bench) as app, floor.client() as sdk:
-        await quiet(app)
-        say(f"throughput: warming {SESSIONS} sandboxes")
-        ids = [await session(app.service) for _ in range(SESSIONS)]
-        for session_id in ids:
-            await turn(app.service, session_id, script(calls(1, "bash", {"command": "true"})))
         for number in range(bench.samples(5, 1) + 1):
+            say(f"throughput: burst {number}, warming {SESSIONS} sandboxes")
+            ids = [await session(app.service) for _ in range(SESSIONS)]
+            for session_id in ids:
+                await turn(app.service, session_id, script(calls(1, "bash", {"command": "true"})))
+            await quiet(app)
             await bench.fake.clear()
             for session_id in ids:
                 await app.service.send_message(session_id, work)
             await ended(app.service, ids)
             log = await bench.fake.log()
             beside = await _bare(bench, sdk, log[0].body, work)
+            for session_id in ids:  # both sides begin each burst with no history to speak of
+                await app.service.delete_session(session_id, if_running="refuse")
             if number:
                 ours.append(rate(log))
                 bare.append(beside)
