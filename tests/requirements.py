@@ -395,6 +395,7 @@ ENGINE = (
         "An interrupt works while the model streams, while bash runs, and in between.",
         _ENGINE,
         "scenarios/test_interrupts.py::test_an_interrupt_",
+        "server/test_interrupting.py::test_",
         "server/test_mcp_door.py::test_interrupt_stops_the_turn_and_leaves_the_session_usable",
         "scenarios/test_interrupts.py::test_a_message_queued_behind_an_interrupt_starts_the_next_turn",
         "server/test_events.py::test_an_interrupted_session_logs_the_interrupt_before_its_idle_events",
@@ -962,9 +963,16 @@ ASKING = (
 FAST = (
     _r(
         "fast-writes",
-        "A small write is made at once where the disk is fast, and never keeps the event loop waiting for others.",
+        "Small writes and reads are done at once where the disk is fast, and never keep the loop waiting for others.",
         _FIGURES,
         "server/test_sqlite.py::test_",
+        "server/test_store.py::test_a_few_large_events_are_no_small_piece_of_work",
+    ),
+    _r(
+        "fast-folds",
+        "What a session's loop has foreseen of its log is not worked out again, and what comes otherwise is read.",
+        _FIGURES,
+        "server/test_record.py::test_",
     ),
     _r(
         "fast-streams",

@@ -73,8 +73,11 @@ class AttachStream:
             log.warning("runner in %s wrote to stderr: %r", self._container, heard)
 
     def write(self, data: bytes) -> bool:
-        """Send to the runner's stdin. Whether the kernel took all of it."""
+        """Send to the runner's stdin. Whether the kernel took all of it. Raises ConnectionError when the stream is
+        closed."""
         self._writer.write(data)
+        if self._writer.is_closing():  # asyncio drops what it could not write, and says so only there
+            raise ConnectionResetError("the engine closed the stream")
         return not self._writer.transport.get_write_buffer_size()
 
     async def drain(self) -> None:

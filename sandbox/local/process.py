@@ -73,9 +73,11 @@ class Process:
         return await self._process.stdout.read(PORTION)
 
     def write(self, data: bytes) -> bool:
-        """To stdin. Whether the pipe took all of it."""
+        """To stdin. Whether the pipe took all of it. Raises ConnectionError when the process reads no more."""
         assert self._process.stdin is not None
         self._process.stdin.write(data)
+        if self._process.stdin.is_closing():  # asyncio drops what it could not write, and says so only there
+            raise ConnectionResetError("the runner closed its input")
         return not self._process.stdin.transport.get_write_buffer_size()
 
     async def drain(self) -> None:

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import ssl
 import sys
+import warnings
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.request import getproxies
@@ -35,7 +37,9 @@ ONLY_PINGS = 15
 """For so many times as long it may send nothing but pings (half an hour): the longest thought that nobody is shown
 takes a quarter of an hour, and a provider that goes on pinging for ever must not hold a turn for ever."""
 CONNECT_SECONDS = 10.0
-"""A TLS connection that takes longer than this is not going to come about."""
+"""A TLS connection that takes longer than this, with the look for its address, is not going to come about."""
+SLOWEST_UPLOAD = 64 << 10
+"""Bytes a second: a line that takes a request more slowly, on the whole, is as good as dead."""
 
 _CLIENTS = {
     "api": ("anthropic", "AsyncAnthropic", "anthropic", "anthropic"),
@@ -127,10 +131,15 @@ class AnthropicProvider:
         return {"body": body, "options": {"headers": headers}}
 
     async def _ask(self, client: AsyncAnthropic, payload: dict[str, Any]) -> AsyncStream[Any]:
-        """Send the request and wait for the head of the answer."""
+        """Send the request and wait for the head of the answer. Bounded here: aiohttp's own clock starts only when all
+        was sent."""
         from anthropic import AsyncStream
 
-        return await client.post("/v1/messages", cast_to=object, stream=True, stream_cls=AsyncStream[Any], **payload)
+        seconds = self._silence_seconds + len(payload.get("content", b"")) / SLOWEST_UPLOAD
+        async with asyncio.timeout(seconds):
+            return await client.post(
+                "/v1/messages", cast_to=object, stream=True, stream_cls=AsyncStream[Any], **payload
+            )
 
     async def _read(self, events: AsyncStream[Any]) -> AsyncIterator[Mapping[str, Any]]:
         """The events of an answer. Bedrock frames them in a way of its own, which the SDK reads."""
@@ -175,7 +184,7 @@ class AnthropicProvider:
         from anthropic import Timeout
 
         where = {"base_url": self._base_url} if self._base_url else {}
-        timeout = Timeout(self._silence_seconds, connect=self._connect_seconds)
+        timeout = Timeout(self._silence_seconds, connect=self._connect_seconds, pool=self._connect_seconds)
         return make(max_retries=0, timeout=timeout, http_client=self._transport(), **where)
 
     def _transport(self) -> DefaultAioHttpClient | None:
@@ -183,8 +192,10 @@ class AnthropicProvider:
         tried with another, and with SOCKS proxies, which aiohttp does not speak."""
         from anthropic import DefaultAioHttpClient
 
-        if self._platform != "api" or any(proxy.startswith("socks") for proxy in getproxies().values()):
+        if self._platform != "api" or any(proxy.lower().startswith("socks") for proxy in getproxies().values()):
             return None
+        # It says so of each over a megabyte. The longest that the API takes keeps the loop for ten milliseconds.
+        warnings.filterwarnings("ignore", "Sending a large body directly", ResourceWarning)
         return DefaultAioHttpClient()
 
 
@@ -238,9 +249,9 @@ def translate(error: Exception, silence_seconds: float = SILENCE_SECONDS) -> Mod
         return error
     if isinstance(error, APIStatusError):
         return status_error(error.status_code, error.body, error.response.headers, error.message)
-    if isinstance(error, APITimeoutError | httpx2.TimeoutException):
+    if isinstance(error, APITimeoutError | httpx2.TimeoutException | TimeoutError):
         return ModelUnavailable(f"The provider said nothing for {silence_seconds:g} s, or could not be reached.")
-    if isinstance(error, APIConnectionError | httpx2.HTTPError | aiohttp.ClientError | OSError):
+    if isinstance(error, APIConnectionError | httpx2.HTTPError | aiohttp.ClientError | ConnectionError | ssl.SSLError):
         cause = error.__cause__ or error
         return ModelUnavailable(redact(f"The connection to the provider failed: {cause or type(cause).__name__}"))
     if "resolve authentication" in str(error) or type(error).__name__ in {"CredentialsError", "IdentityTokenFileError"}:

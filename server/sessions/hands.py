@@ -147,7 +147,7 @@ class Hands:
         async with self._use() as sandbox:
             await self._dispatch(calls, sandbox)
             sent = [call for call in self._record.state.calls if call.id in ready]
-            await _side_by_side([self._run_call(call, sandbox, ready[call.id]) for call in sent])
+            await side_by_side([self._run_call(call, sandbox, ready[call.id]) for call in sent])
 
     async def _dispatch(self, calls: Sequence[OpenCall], sandbox: Sandbox) -> None:
         """Log which life of the sandbox the calls go to, before they go."""
@@ -213,14 +213,22 @@ def prepared(call: OpenCall) -> Prepared:
     return IN_SANDBOX[call.name].prepare(call.input)
 
 
-async def _side_by_side(acts: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Run them together; when one fails the others are cancelled and its own error is raised."""
+async def side_by_side(acts: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run them together; when one fails the others are cancelled and its own error is raised.
+
+    No TaskGroup: in Python 3.11 and 3.12 it leaves its task marked as being cancelled when one fails, and this task is
+    the session's own, which goes on.
+    """
     if len(acts) == 1:
         await acts[0]
         return
+    tasks = [asyncio.ensure_future(act) for act in acts]
     try:
-        async with asyncio.TaskGroup() as group:
-            for act in acts:
-                group.create_task(act)
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        failed = [error for task in tasks if not task.cancelled() and (error := task.exception())]
+    if failed:
+        raise failed[0]

@@ -18,7 +18,8 @@ class UntilInterrupted:
 
     asked   whether what came is an interrupt; called whenever something has come
     ease    called then with a future that is done when the block has ended by itself: what can end well is let end
-    Whatever these two raise ends the block too, and is raised from it.
+    Whatever these two raise ends the block too, and is raised from it. The block must not leave its task marked as
+    being cancelled, as a TaskGroup that fails does before Python 3.13.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class UntilInterrupted:
             await self._ease(self._over)
         except Exception as error:
             self._error = error
-        if not self._over.done():
+        if not self._over.done() and self._task.cancelling() <= self._cancelling:  # else it is on its way out already
             self._stopped = True
             self._task.cancel()
 

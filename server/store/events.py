@@ -16,8 +16,9 @@ from server.store.database import Cursor, Row
 
 ALL = 1_000_000
 """Events: more than any session has."""
-FEW = 32
-"""Events that are read as a small piece of work: those of some rounds of tools, a fifth of a millisecond as a rule."""
+FEW, FEW_CHARACTERS = 32, 256 << 10
+"""Events that are read as a small piece of work: those of some rounds of tools, a fifth of a millisecond as a rule. A
+single event can hold an image or a document of many megabytes."""
 _WHOLE = "seq, session_id, thread_id, id, type, public, private"
 _SHOWN = "seq, session_id, thread_id, id, type, public, CASE WHEN public IS NULL THEN private END"
 """What a reader of the history needs: the private parts that stand beside public ones can be larger than these."""
@@ -75,6 +76,21 @@ def events_after(cursor: Cursor, session_id: str, after: int, limit: int) -> lis
         f"SELECT {_WHOLE} FROM events WHERE session_id = :id AND seq > :after ORDER BY seq LIMIT :limit",
         {"id": session_id, "after": after, "limit": limit},
     )
+    return [_event(row) for row in rows]
+
+
+def few_after(cursor: Cursor, session_id: str, after: int, limit: int) -> list[StoredEvent] | None:
+    """The same; None where they are too many, or too long, to be a small piece of work."""
+    rows: list[Row] = []
+    left = FEW_CHARACTERS
+    for row in cursor.each(
+        f"SELECT {_WHOLE} FROM events WHERE session_id = :id AND seq > :after ORDER BY seq LIMIT :limit",
+        {"id": session_id, "after": after, "limit": min(limit, FEW + 1)},
+    ):
+        rows.append(row)
+        left -= sum(len(part) for part in row[-2:] if part)
+        if left < 0 or len(rows) > FEW:
+            return None
     return [_event(row) for row in rows]
 
 

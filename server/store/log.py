@@ -11,7 +11,7 @@ from typing import Any
 
 from server.events import NewEvent, StoredEvent, status_after
 from server.store.database import Cursor
-from server.store.events import ALL, FEW, HeadMoved, Stretch, clear, events_after, insert_events, stretch
+from server.store.events import ALL, HeadMoved, Stretch, clear, events_after, few_after, insert_events, stretch
 from server.store.meta import check_epoch
 from server.store.request_keys import asked_before, remember
 from server.store.sessions import Change, change_row, closed, touch, unknown
@@ -85,13 +85,10 @@ class LogTable(Table):
 
     async def events(self, session_id: str, after: int = 0, limit: int = ALL) -> list[StoredEvent]:
         """The events numbered above `after`, in order."""
-        few = await self._database.read(
-            lambda cursor: events_after(cursor, session_id, after, min(limit, FEW)), small=True
-        )
-        if len(few) < min(limit, FEW) or limit <= FEW:
+        few = await self._database.read(lambda cursor: few_after(cursor, session_id, after, limit), small=True)
+        if few is not None:
             return few
-        last, left = few[-1].seq, limit - len(few)
-        return few + await self._database.read(lambda cursor: events_after(cursor, session_id, last, left))
+        return await self._database.read(lambda cursor: events_after(cursor, session_id, after, limit))
 
     async def clear_logs(self, limit: int) -> bool:
         """Remove at most `limit` events of deleted sessions. Whether there may be more."""

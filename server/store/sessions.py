@@ -16,7 +16,7 @@ from server.events import NewEvent, StoredEvent
 from server.ids import now
 from server.store.body import encoded, storable
 from server.store.database import Cursor, Row
-from server.store.events import ALL, FEW, HeadMoved, clear, events_after, insert_events
+from server.store.events import ALL, HeadMoved, clear, events_after, few_after, insert_events
 from server.store.request_keys import asked_before, remember
 from server.store.table import Table
 
@@ -63,6 +63,7 @@ class Filter:
     """Bounds on `created_at` by gt, gte, lt, lte, as times are stored."""
 
 
+Tail = Callable[[Cursor, str, int, int], list[StoredEvent] | None]
 _SESSION = "id, thread_id, title, spec, head, attention, fold, fold_seq, created_at, updated_at, archived_at, metadata"
 AT_ONCE = 200
 """Events that are deleted together with their session: about twenty milliseconds."""
@@ -145,17 +146,16 @@ class SessionTable(Table):
     async def session_and_tail(self, session_id: str) -> tuple[SessionRow, list[StoredEvent]]:
         """A session with the events that its cached fold does not cover. Raises NotFound."""
 
-        def work(cursor: Cursor, most: int) -> tuple[SessionRow, list[StoredEvent] | None]:
+        def work(cursor: Cursor, tail: Tail) -> tuple[SessionRow, list[StoredEvent] | None]:
             found = cursor.one(f"SELECT {_SESSION} FROM sessions WHERE id = :id", {"id": session_id})
             if found is None:
                 raise unknown(session_id)
             row = _session(found)
-            covered = row.fold_seq if row.fold else 0
-            return row, events_after(cursor, session_id, covered, ALL) if row.head - covered <= most else None
+            return row, tail(cursor, session_id, row.fold_seq if row.fold else 0, ALL)
 
-        row, tail = await self._database.read(lambda cursor: work(cursor, FEW), small=True)
+        row, tail = await self._database.read(lambda cursor: work(cursor, few_after), small=True)
         if tail is None:
-            row, tail = await self._database.read(lambda cursor: work(cursor, ALL))
+            row, tail = await self._database.read(lambda cursor: work(cursor, events_after))
         return row, tail or []
 
     async def sessions(

@@ -33,6 +33,8 @@ MOST_SLOW = 4
 """Slow ones, less the fast ones between them, from which on it is the disk. One alone is bad luck (one in two hundred
 on a quiet machine, one in ten when its cores are wanted), and the way to the thread would cost every one of the next
 second more than that one took."""
+STALL_SECONDS = 0.03
+"""One that takes this long is enough by itself: others wait for the loop."""
 RETREAT_SECONDS = 1.0
 """How long small writes or reads go to the thread then, before one is tried at once again: a slow disk costs the loop
 one wait a second."""
@@ -104,10 +106,11 @@ class _AtOnce:
             yield
         finally:
             now = time.monotonic()
-            if now - began <= SLOW_SECONDS:
+            took = now - began
+            if took <= SLOW_SECONDS:
                 self._slow = max(0, self._slow - 1)
             else:
-                self._slow = min(MOST_SLOW, self._slow + 1)
+                self._slow = MOST_SLOW if took > STALL_SECONDS else min(MOST_SLOW, self._slow + 1)
                 if self._slow == MOST_SLOW:
                     self._not_before = now + RETREAT_SECONDS
 
@@ -142,7 +145,7 @@ class SqliteDatabase:
         return connection
 
     async def read(self, work: Callable[[Cursor], T], *, small: bool = False) -> T:
-        if small and self._reading.allowed:
+        if small and self._near_connection is not None and self._reading.allowed:
             with suppress(sqlite3.DatabaseError), self._reading.timed():  # a failure is the thread's to meet, and tell
                 return self._read(self._near_connection, work)
         return await self._run(self._reader, self._read, self._read_connection, work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -21,9 +22,9 @@ from server.errors import (
     ModelRefusedRequest,
     ModelUnavailable,
 )
-from server.providers import BlockStarted, ModelResponse, TextDelta, UsageSoFar
+from server.providers import BlockStarted, ModelResponse, TextDelta, UsageSoFar, anthropic
 from server.providers.accumulate import Accumulator
-from server.providers.anthropic import AnthropicProvider, server_tool
+from server.providers.anthropic import AnthropicProvider, server_tool, translate
 from server.providers.failures import redact, retry_after, status_error
 from tests.providers.conftest import ask, chunks, request, script, user
 from tests.support.messages_api import MessagesAPI, messages_api
@@ -245,6 +246,41 @@ def test_silence_is_bounded(api: MessagesAPI) -> None:
     error = fails(api, {"say": "Hello", "hang": True}, silence_seconds=0.2)
     assert isinstance(error, ModelUnavailable)
     assert "said nothing for 0.2 s" in str(error)
+
+
+def test_a_request_that_nobody_takes_in_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anthropic, "SLOWEST_UPLOAD", 100 << 20)
+    with socket.socket() as deaf:  # the kernel takes the connection and what fits its buffers; nobody reads
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+
+        async def story() -> None:
+            url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+            provider = AnthropicProvider(base_url=url, silence_seconds=0.3)
+            async with asyncio.timeout(20):
+                with pytest.raises(ModelUnavailable, match=r"said nothing for 0\.3 s"):
+                    await ask(provider, request(user("x" * (30 << 20))))
+            await provider.close()
+            deaf.close()  # without TLS the rest of the request is in the kernel's hands until then
+            await asyncio.sleep(0.1)
+
+        asyncio.run(story())
+
+
+def test_mistakes_of_this_machine_are_no_trouble_of_the_connection() -> None:
+    assert isinstance(translate(PermissionError(13, "Permission denied", "key")), ModelRefusedRequest)
+    assert isinstance(translate(ConnectionResetError("reset")), ModelUnavailable)
+
+
+def test_a_socks_proxy_is_left_to_the_sdks_own_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    provider = AnthropicProvider(base_url="http://127.0.0.1:1")
+    carrier = provider._transport()
+    assert carrier is not None
+    asyncio.run(carrier.aclose())
+    monkeypatch.setenv("ALL_PROXY", "SOCKS5://127.0.0.1:9")
+    assert provider._transport() is None
 
 
 def test_pings_count_as_signs_of_life() -> None:

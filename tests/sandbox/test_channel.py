@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +14,11 @@ import pytest
 from sandbox import wire
 from sandbox.channel import MAX_GARBAGE, RunnerChannel
 from sandbox.errors import ProtocolError, SandboxError, SandboxGone
+from sandbox.local.process import Process
 from sandbox.wire import Bash, Frame
 from tests.sandbox.support import Hands, runner, with_hands
 
+ROOT = Path(__file__).parents[2]
 HELLO = {"t": "hello", "version": wire.VERSION, "incarnation": "abc", "python": "3.8", "ops": {}}
 
 
@@ -261,5 +266,38 @@ def test_a_writer_that_is_cancelled_leaves_no_half_frame_and_a_dead_one_frees_al
         outcomes = await asyncio.gather(*sends, return_exceptions=True)
         assert isinstance(outcomes[-1], SandboxGone)
         await channel.close()
+
+    asyncio.run(story())
+
+
+DEAF = """
+import os, sys, time
+from sandbox import wire
+decoder = wire.Decoder()
+epoch = next(frame.epoch for frame in decoder.feed(os.read(0, 65536)))
+say = lambda header: os.write(1, wire.encode(wire.Frame(header, b"", epoch)))
+say({"t": "hello", "version": wire.VERSION, "incarnation": "x", "ops": {}})
+os.close(0)
+while True:
+    time.sleep(0.05)
+    say({"t": "beat"})
+"""
+"""A runner that lives, beats, and reads no more."""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux, as the embedded sandbox does")
+def test_a_runner_that_reads_no_more_is_gone_though_it_beats() -> None:
+    async def story() -> None:
+        command = (sys.executable, "-c", DEAF)
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=ROOT)
+        channel = RunnerChannel(Process(process, os.pidfd_open(process.pid), None))
+        async with asyncio.timeout(30):
+            await channel.open(timeout=20)
+            with pytest.raises(SandboxGone):
+                for _ in range(1_000):
+                    await channel.send(Frame({"t": "cancel", "op": "a"}))
+                    await asyncio.sleep(0.01)
+            await channel.close()
 
     asyncio.run(story())

@@ -105,3 +105,12 @@ def test_an_unknown_container_is_gone(tmp_path: Path) -> None:
 def test_no_engine_at_the_socket_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(SandboxUnavailable, match="make engine"):
         asyncio.run(attach(Endpoint(socket=str(tmp_path / "none")), "abc", "1.41"))
+
+
+def test_what_cannot_be_written_any_more_is_said(tmp_path: Path) -> None:
+    async def story(stream: AttachStream) -> None:
+        await stream.close()
+        with pytest.raises(ConnectionError):
+            stream.write(b"in")
+
+    with_engine(tmp_path, UPGRADED, story)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from server.sessions.hands import side_by_side
 from server.sessions.interrupting import UntilInterrupted
 from server.sessions.record import News
 
@@ -157,5 +158,77 @@ def test_what_looking_raises_ends_the_block_and_is_raised() -> None:
         with pytest.raises(OSError, match="cannot be read"):
             async with UntilInterrupted(news, broken, nothing):
                 await asyncio.Event().wait()
+
+    play(story)
+
+
+def test_a_round_whose_calls_fail_together_can_still_be_interrupted() -> None:
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise OSError("the sandbox is gone")
+
+    async def lasts() -> None:
+        await asyncio.Event().wait()
+
+    async def story() -> None:
+        news = News()
+        wish = Wish(news)
+        wish.wanted = True
+        async with UntilInterrupted(news, wish, nothing):
+            with pytest.raises(OSError, match="gone"):
+                await side_by_side([lasts(), fails(), lasts()])
+            asyncio.get_running_loop().call_later(0.001, news.set)
+            await lasts()  # as a sandbox that is waited for
+        assert len(asyncio.all_tasks()) == 1
+
+    play(story)
+
+
+def test_calls_side_by_side_all_end_and_a_cancelled_round_ends_them() -> None:
+    async def story() -> None:
+        done: list[int] = []
+
+        async def act(number: int, seconds: float) -> None:
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                done.append(number)
+
+        await side_by_side([act(1, 0.002), act(2, 0.001)])
+        assert sorted(done) == [1, 2]
+        round_of_calls = asyncio.create_task(side_by_side([act(3, 60), act(4, 60)]))
+        await asyncio.sleep(0.001)
+        round_of_calls.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await round_of_calls
+        assert sorted(done) == [1, 2, 3, 4]
+
+    play(story)
+
+
+def test_what_is_on_its_way_out_already_is_left_to_clean_up() -> None:
+    async def story() -> None:
+        news, steps, looked = News(), list[str](), asyncio.Event()
+
+        async def asked() -> bool:
+            await looked.wait()
+            return True
+
+        async def block() -> None:
+            async with UntilInterrupted(news, asked, nothing):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    looked.set()
+                    await asyncio.sleep(0.002)
+                    steps.append("cleaned up")
+
+        news.set()
+        task = asyncio.create_task(block())
+        await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert steps == ["cleaned up"]
 
     play(story)

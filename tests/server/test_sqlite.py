@@ -122,6 +122,17 @@ def test_where_small_writes_are_slow_they_go_to_the_thread_and_one_alone_is_bad_
     run(tmp_path, story)
 
 
+def test_one_that_keeps_the_loop_for_long_is_enough(tmp_path: Path) -> None:
+    async def story(database: SqliteDatabase) -> None:
+        def stalls(cursor: Cursor) -> None:
+            threading.Event().wait(2 * sqlite.STALL_SECONDS)
+
+        await database.write(stalls, small=True)
+        assert await database.write(insert(5), small=True) != threading.get_ident()
+
+    run(tmp_path, story)
+
+
 def test_a_small_read_is_made_at_once_and_sees_what_was_written_just_now(tmp_path: Path) -> None:
     def where(cursor: Cursor) -> tuple[int, int]:
         row = cursor.one("SELECT COUNT(*) FROM t")

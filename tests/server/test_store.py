@@ -14,7 +14,7 @@ import pytest
 from server import events
 from server.errors import Conflict, NotFound, StaleWriter, StoreError
 from server.store.database import Cursor
-from server.store.events import FEW
+from server.store.events import ALL, FEW, FEW_CHARACTERS, few_after
 from server.store.migrate import migrate, statements
 from server.store.sqlite import SqliteDatabase
 from server.store.store import Filter, HeadMoved, SandboxRow, Store
@@ -159,6 +159,21 @@ def test_a_deleted_session_gets_no_sandbox_any_more_and_one_that_it_has_stays_to
         assert [each.state for each in await store.sandboxes()] == ["removing"]
         with pytest.raises(NotFound, match="sesn_gone"):
             await store.put_sandbox(replace(row, session_id="sesn_gone"))
+
+    on_store(tmp_path, work)
+
+
+def test_a_few_large_events_are_no_small_piece_of_work(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        half = FEW_CHARACTERS // 2
+        stored = await store.append(SESSION, [*said("small"), *said("x" * half), *said("y" * half)])
+        async with asyncio.timeout(10):
+            assert await store.events(SESSION) == stored
+            assert (await store.session_and_tail(SESSION))[1] == stored
+        database = store._database
+        assert await database.read(lambda cursor: few_after(cursor, SESSION, 0, ALL)) is None
+        assert await database.read(lambda cursor: few_after(cursor, SESSION, 0, 2)) == stored[:2]
+        assert await database.read(lambda cursor: few_after(cursor, SESSION, 2, ALL)) == stored[2:]
 
     on_store(tmp_path, work)
 
