@@ -82,15 +82,17 @@ class Upkeep:
         gone: list[str] = []
         try:
             for row in rows:
-                if await self._retired(row):
+                if await self._deleted(row):
                     gone.append(row.id)
+                    self._log.poke(row.id)
+                    await self._forget(row.id)
                     await asyncio.sleep(PAUSE_SECONDS)
         finally:  # whatever ends the round: what is gone must be said
             if gone:
                 days, names = self._days, ", ".join(gone)
                 logger.warning("deleted: nothing had happened for %d days (SKIFF_RETENTION_DAYS) in %s", days, names)
 
-    async def _retired(self, row: SessionRow) -> bool:
+    async def _deleted(self, row: SessionRow) -> bool:
         """Delete this session, unless somebody waits for an answer in it, or something happens just now."""
         state = cached(row)
         state = fold(state, await self._store.events(row.id, state.seq))
@@ -100,8 +102,6 @@ class Upkeep:
             await self._store.delete_session(row.id, if_head=row.head)
         except HeadMoved:
             return False
-        self._log.poke(row.id)
-        await self._forget(row.id)
         return True
 
 

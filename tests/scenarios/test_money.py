@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import aclosing
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from server import ids
 from server.errors import AtBudget
+from server.sessions.log import Delta
 from server.sessions.service import SessionView
 from tests.support.clocks import Machine
 from tests.support.scenario import OpenAgain, Scene, Stage, reply
@@ -116,8 +118,11 @@ def test_what_was_spent_outlives_the_process_and_so_does_the_work_that_waits_for
 
 def test_the_tokens_of_an_answer_that_was_interrupted_are_spent(local: Stage) -> None:
     async def story(scene: Scene) -> None:
-        session_id = await scene.start({"hang": True}, agent=NO_TOOLS)
-        await scene.asked(lambda api: api.requests)
+        session_id = await scene.start({"say": "word " * 200, "stream": 60}, agent=NO_TOOLS)
+        async with aclosing(scene.service.follow(session_id, deltas=True)) as news:
+            async for item in news:
+                if isinstance(item, Delta):
+                    break
         view = await scene.service.interrupt(session_id)
         assert spent(scene) == (Decimal(view.state.usage.cost_usd or 0), view.state.usage.input_tokens + 1)
         assert view.state.turn_cost_usd == view.state.usage.cost_usd != "0"
