@@ -7,6 +7,7 @@ makes the next request, at the same history.
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from anthropic import AsyncAnthropic
 from benchmarks import floor
 from benchmarks.bench import Bench, say
 from benchmarks.fake import Request, calls, script
+from benchmarks.parts import command, commit
 from benchmarks.row import Hold, Row, figure
 from benchmarks.skiff import container_of, quiet, session, skiff, turn
 from sandbox.docker.engine import Engine
@@ -73,9 +75,21 @@ async def measure(bench: Bench) -> list[Row]:
         for tool in TOOLS
         for point in POINTS
     ]
-    alone = figure(execs)
-    first = ours["bash /bin/true", 10]
-    return [*rows, Row("tool round, bash /bin/true, 10 rounds", "ms", figure(first), alone, "the engine's exec alone")]
+    first = "bash /bin/true"
+    name = f"tool round, {first}, 10 rounds"
+    rows.append(Row(name, "ms", figure(ours[first, 10]), figure(execs), "the engine's exec alone"))
+    own = [2 * commit(bench.folder()) + command("/bin/true") for _ in range(bench.samples(3, 1))]
+    return rows + [
+        Row(
+            f"tool round, {first}, {point} rounds of history, beside its parts",
+            "ms",
+            figure(ours[first, point]),
+            figure([sdk_alone + statistics.median(own) for sdk_alone in bare[first, point]]),
+            "that loop, two bare commits, a bare bash",
+            Hold(1, 4),
+        )
+        for point in POINTS
+    ]
 
 
 async def _work(bench: Bench, app: App, tool: str) -> tuple[str, list[Request]]:
