@@ -1,8 +1,8 @@
 """What both backends do around the process that packs or unpacks a sandbox's files: feed it, bound its silences, say
 what became of it.
 
-Above: `docker/packing`, `local/workspace`. Below: `wire`, which knows how portions are framed. The process itself is
-`runner/packing`.
+Above: `docker/packing`, `local/workspace`. Below: a `channel.Transport`, and `wire`, which knows how portions are
+framed. The process itself is `runner/packing`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+from sandbox.channel import Transport
 from sandbox.errors import SandboxUnavailable
 from sandbox.wire import PORTION
 
@@ -21,22 +22,14 @@ SILENCE_SECONDS = 120.0
 T = TypeVar("T")
 
 
-class Sink(Protocol):
-    """The way into the process: a `channel.Transport`'s half."""
-
-    def write(self, data: bytes) -> bool: ...
-
-    async def drain(self) -> None: ...
-
-
-async def feed(sink: Sink, portions: AsyncIterator[bytes]) -> None:
+async def feed(process: Transport, portions: AsyncIterator[bytes]) -> None:
     """Give it every portion, and the end. One that has gone is told by its exit code. Raises SandboxUnavailable."""
     with contextlib.suppress(ConnectionError):
         async for portion in portions:
-            sink.write(PORTION.pack(len(portion)) + portion)
-            await within(SILENCE_SECONDS, sink.drain())
-        sink.write(PORTION.pack(0))
-        await within(SILENCE_SECONDS, sink.drain())
+            process.write(PORTION.pack(len(portion)) + portion)
+            await within(SILENCE_SECONDS, process.drain())
+        process.write(PORTION.pack(0))
+        await within(SILENCE_SECONDS, process.drain())
 
 
 async def within(seconds: float, step: Awaitable[T]) -> T:

@@ -1,8 +1,8 @@
 """A container's stdin and stdout as a byte stream: the engine's attach call, upgraded to a raw connection.
 
-Above: `container`, which puts a `sandbox.channel` on it. Below: `endpoint`, asyncio. It frames nothing of ours: it
-takes the engine's own 8-byte stream headers off and gives the runner's stdout as it came. docker-py is not used
-here: its attach blocks a thread for as long as the sandbox lives.
+Above: `container`, which puts a `sandbox.channel` on it. Below: `endpoint`, `sending`, asyncio. It frames nothing of
+ours: it takes the engine's own 8-byte stream headers off and gives the runner's stdout as it came. docker-py is not
+used here: its attach blocks a thread for as long as the sandbox lives.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import struct
 from sandbox.docker.endpoint import Endpoint
 from sandbox.docker.failure import classify
 from sandbox.errors import ProtocolError, SandboxUnavailable
+from sandbox.sending import send
 
 _HEAD = struct.Struct("!BxxxI")
 _CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -75,10 +76,7 @@ class AttachStream:
     def write(self, data: bytes) -> bool:
         """Send to the runner's stdin. Whether the kernel took all of it. Raises ConnectionError when the stream is
         closed."""
-        self._writer.write(data)
-        if self._writer.is_closing():  # asyncio drops what it could not write, and says so only there
-            raise ConnectionResetError("the engine closed the stream")
-        return not self._writer.transport.get_write_buffer_size()
+        return send(self._writer, data)
 
     async def drain(self) -> None:
         """Wait until the connection's buffer has room again. Raises ConnectionError when the stream is closed."""

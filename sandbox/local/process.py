@@ -21,6 +21,7 @@ from sandbox.local.command import Folders, bwrap_argv, limited_argv
 from sandbox.local.host import Host, explain
 from sandbox.protocol import SandboxSpec
 from sandbox.seccomp import bpf_program
+from sandbox.sending import send
 
 SPAWN_SECONDS = 20.0
 """From fork to a finished inside: 10 ms on an idle machine. A loaded one gets a lot of patience, a stuck one an end."""
@@ -75,10 +76,7 @@ class Process:
     def write(self, data: bytes) -> bool:
         """To stdin. Whether the pipe took all of it. Raises ConnectionError when the process reads no more."""
         assert self._process.stdin is not None
-        self._process.stdin.write(data)
-        if self._process.stdin.is_closing():  # asyncio drops what it could not write, and says so only there
-            raise ConnectionResetError("the runner closed its input")
-        return not self._process.stdin.transport.get_write_buffer_size()
+        return send(self._process.stdin, data)
 
     async def drain(self) -> None:
         """Wait while the pipe is full. Raises ConnectionError when the process is gone."""

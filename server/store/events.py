@@ -6,7 +6,7 @@ Above: `store.sessions` and `store.log`. Below: a `Cursor`. It knows numbers and
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,26 +72,26 @@ def insert_events(cursor: Cursor, session_id: str, head: int, events: Sequence[N
 
 def events_after(cursor: Cursor, session_id: str, after: int, limit: int) -> list[StoredEvent]:
     """The events numbered above `after`, in order."""
-    rows = cursor.all(
-        f"SELECT {_WHOLE} FROM events WHERE session_id = :id AND seq > :after ORDER BY seq LIMIT :limit",
-        {"id": session_id, "after": after, "limit": limit},
-    )
-    return [_event(row) for row in rows]
+    return [_event(row) for row in _rows_after(cursor, session_id, after, limit)]
 
 
 def few_after(cursor: Cursor, session_id: str, after: int, limit: int) -> list[StoredEvent] | None:
     """The same; None where they are too many, or too long, to be a small piece of work."""
     rows: list[Row] = []
     left = FEW_CHARACTERS
-    for row in cursor.each(
-        f"SELECT {_WHOLE} FROM events WHERE session_id = :id AND seq > :after ORDER BY seq LIMIT :limit",
-        {"id": session_id, "after": after, "limit": min(limit, FEW + 1)},
-    ):
+    for row in _rows_after(cursor, session_id, after, min(limit, FEW + 1)):
         rows.append(row)
         left -= sum(len(part) for part in row[-2:] if part)
         if left < 0 or len(rows) > FEW:
             return None
     return [_event(row) for row in rows]
+
+
+def _rows_after(cursor: Cursor, session_id: str, after: int, limit: int) -> Iterator[Row]:
+    return cursor.each(
+        f"SELECT {_WHOLE} FROM events WHERE session_id = :id AND seq > :after ORDER BY seq LIMIT :limit",
+        {"id": session_id, "after": after, "limit": limit},
+    )
 
 
 def clear(cursor: Cursor, session_id: str, limit: int) -> bool:

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 from sandbox import wire
 from sandbox.channel import RunnerChannel
+from sandbox.sending import send
 
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
@@ -46,8 +47,7 @@ class PipeTransport:
         return await self._stdout.read(1 << 16)
 
     def write(self, data: bytes) -> bool:
-        self._stdin.write(data)
-        return not self._stdin.transport.get_write_buffer_size()
+        return send(self._stdin, data)
 
     async def drain(self) -> None:
         await self._stdin.drain()
