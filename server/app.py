@@ -279,9 +279,8 @@ def _engine_opener(
 
 async def _warm_up(models: Models) -> None:
     """Import the model's SDK (seconds of CPU) beside everything else. Problems show up at the first request."""
-    with suppress(SkiffError):
+    with suppress(SkiffError), garbage.kept():
         await models.provider(models.default).warm_up()
-    garbage.keep_what_is()
 
 
 @asynccontextmanager

@@ -8,6 +8,8 @@ round of tools a few looks.
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 YOUNG = 20_000
 """New objects between looks at the young ones: a look takes 2 ms then, once in several rounds, and what waits for it is
@@ -19,7 +21,15 @@ def look_seldom() -> None:
     gc.set_threshold(YOUNG, 10, 10)
 
 
-def keep_what_is() -> None:
-    """What there is now lives as long as the process: it is not looked at again. A full look at what the imports made
-    stopped every session for 150 to 300 ms, about once in a hundred rounds of tools."""
-    gc.freeze()
+@contextmanager
+def kept() -> Iterator[None]:
+    """Around the longest import, of the model's SDK. What there is afterwards lives as long as the process, and is not
+    looked at again: a full look at what the imports made stopped every session for 150 to 300 ms, about once in a
+    hundred rounds of tools. It is not looked at meanwhile either: even seldom looks were a tenth of the import, as each
+    finds more to look at."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
