@@ -40,11 +40,18 @@ class Database(Protocol):
         """
 
     async def write(
-        self, work: Callable[[Cursor], T], *, small: bool = False, done: Callable[[T], None] | None = None
+        self,
+        work: Callable[[Cursor], T],
+        *,
+        small: bool = False,
+        done: Callable[[T], None] | None = None,
+        by: str | None = None,
     ) -> T:
         """Run `work` in one transaction, durable when this returns. An exception of `work` rolls back and is raised.
 
-        small   a few rows: the database may choose the way that is fastest for them
+        small   a few rows: the database may choose the way that is fastest for them, one commit for several such works
+                among others; what one that raises did is rolled back alone
+        by      who writes, so that the database can tell whether many do
         done    called in the event loop with the result once it is durable, even when the caller has been cancelled
         Raises StoreError when the database is locked, full or broken.
         """

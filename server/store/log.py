@@ -72,7 +72,7 @@ class LogTable(Table):
                 remember(cursor, session_id, key, {"after": head, "count": len(events)})
             return stored
 
-        return await self._database.write(work, small=True, done=done)
+        return await self._database.write(work, small=True, done=done, by=session_id)
 
     async def appended_under(self, session_id: str, key: tuple[str, str]) -> list[StoredEvent] | None:
         """What was appended under this key before; None when nothing was. Conflict as above."""

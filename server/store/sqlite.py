@@ -3,7 +3,8 @@
 WAL lets readers go on while a transaction is written; `synchronous=FULL` makes a returned write survive a power cut.
 Threads, because a commit waits for the disk (0.3 ms on a fast one, 20 ms on a slow one) and the event loop must not.
 Where the disk is fast, the way to a thread and back costs more than the commit, and several times what a few rows from
-the cache cost: small writes and reads are then made at once.
+the cache cost: small writes and reads are then made at once. Where it is slow, or many write, the small writes that
+come while the disk is waited for are gathered, and the next commit is for all of them.
 """
 
 from __future__ import annotations
@@ -12,32 +13,21 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from server.errors import StoreBlocked, StoreError
+from server.store.at_once import AtOnce, Company
 from server.store.database import Cursor, Params, Row
+from server.store.gathered import MOST_TOGETHER, Gathered
 
 T = TypeVar("T")
 
 BUSY_SECONDS = 10
 """Another process on the same data folder holds the write lock for milliseconds; ten seconds mean that it hangs."""
-
-
-SLOW_SECONDS = 0.003
-"""A small write or read that keeps the event loop this long: ten times what it costs on a fast disk."""
-MOST_SLOW = 4
-"""Slow ones, less the fast ones between them, from which on it is the disk. One alone is bad luck (one in two hundred
-on a quiet machine, one in ten when its cores are wanted), and the way to the thread would cost every one of the next
-second more than that one took."""
-STALL_SECONDS = 0.03
-"""One that takes this long is enough by itself: others wait for the loop."""
-RETREAT_SECONDS = 1.0
-"""How long small writes or reads go to the thread then, before one is tried at once again: a slow disk costs the loop
-one wait a second."""
 
 
 LOG_BYTES = 16 << 20
@@ -85,36 +75,6 @@ PRAGMAS = (
 )
 
 
-class _AtOnce:
-    """Whether small work may be done in the event loop. Writes and reads have one each: a cache may hide a slow disk
-    from those who read."""
-
-    def __init__(self) -> None:
-        self._slow = 0
-        """Slow ones, less the fast ones; 0 to MOST_SLOW."""
-        self._not_before = 0.0
-
-    @property
-    def allowed(self) -> bool:
-        return time.monotonic() >= self._not_before
-
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        """Around the work."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            now = time.monotonic()
-            took = now - began
-            if took <= SLOW_SECONDS:
-                self._slow = max(0, self._slow - 1)
-            else:
-                self._slow = MOST_SLOW if took > STALL_SECONDS else min(MOST_SLOW, self._slow + 1)
-                if self._slow == MOST_SLOW:
-                    self._not_before = now + RETREAT_SECONDS
-
-
 class SqliteDatabase:
     """An open SQLite file."""
 
@@ -126,9 +86,13 @@ class SqliteDatabase:
         self._read_connection: sqlite3.Connection | None = None
         self._near_connection: sqlite3.Connection | None = None
         """The event loop's own, for small reads."""
-        self._in_thread = 0
-        """Writes that the thread has or will have: nothing may use its connection meanwhile."""
-        self._writing, self._reading = _AtOnce(), _AtOnce()
+        self._turn = asyncio.Lock()
+        """Of whoever writes across an await: nothing else may use its connection meanwhile."""
+        self._writing, self._stating, self._reading = AtOnce(), AtOnce(), AtOnce()
+        """Of writes the whole, and the statements alone."""
+        self._company = Company()
+        self._gathered: list[Gathered[Any]] = []
+        self._gathering: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Open the connections. Raises StoreError when the file cannot be used."""
@@ -159,14 +123,23 @@ class SqliteDatabase:
             connection.execute("COMMIT")
 
     async def write(
-        self, work: Callable[[Cursor], T], *, small: bool = False, done: Callable[[T], None] | None = None
+        self,
+        work: Callable[[Cursor], T],
+        *,
+        small: bool = False,
+        done: Callable[[T], None] | None = None,
+        by: str | None = None,
     ) -> T:
-        if small and not self._in_thread and self._writing.allowed and self._begin_at_once():
+        alone = small and not self._company.met(by)
+        free = self._gathering is None and not self._turn.locked()
+        if alone and free and self._writing.allowed and self._begin_at_once():
             result = self._write_at_once(work)
             if done is not None:
                 done(result)
             return result
         # Shielded: a cancelled caller must not leave it unknown whether its transaction was committed.
+        if small and self._stating.allowed:
+            return await asyncio.shield(self._gather(work, done))
         return await asyncio.shield(asyncio.ensure_future(self._write_in_thread(work, done)))
 
     def _begin_at_once(self) -> bool:
@@ -179,8 +152,56 @@ class SqliteDatabase:
         return True
 
     def _write_at_once(self, work: Callable[[Cursor], T]) -> T:
-        with self._writing.timed(), self._translated():
-            return self._commit(work)
+        with self._writing.timed(), self._translated(), self._all_or_nothing() as connection:
+            with self._stating.timed():
+                result = work(_Cursor(connection))
+            connection.execute("COMMIT")
+        return result
+
+    def _gather(self, work: Callable[[Cursor], T], done: Callable[[T], None] | None) -> asyncio.Future[T]:
+        """Have it written with others, once whoever writes now is done."""
+        one = Gathered(work, done, time.monotonic() + BUSY_SECONDS)
+        self._gathered.append(one)
+        if self._gathering is None:
+            self._gathering = asyncio.create_task(self._write_gathered(), name="gathered writes")
+        return one.written
+
+    async def _write_gathered(self) -> None:
+        while self._gathered:
+            async with self._turn:
+                together, self._gathered = self._gathered[:MOST_TOGETHER], self._gathered[MOST_TOGETHER:]
+                trouble = await self._write_together(together)
+            for one in together:
+                one.tell(trouble)
+        self._gathering = None
+
+    async def _write_together(self, together: Sequence[Gathered[Any]]) -> Exception | None:
+        """In one transaction, of which the thread has only what waits: it would need Python's lock for each statement,
+        and the loop seldom lets go of it. What is wrong with all of it, if anything is."""
+        try:
+            if not self._begin_at_once():
+                await self._run(self._writer, self._begin, together[0].until)
+            with self._all_or_nothing() as connection:
+                for one in together:
+                    with self._stating.timed():
+                        self._make(one, connection)
+                await self._run(self._writer, connection.execute, "COMMIT")
+        except Exception as error:
+            return error
+        return None
+
+    def _make(self, one: Gathered[Any], connection: sqlite3.Connection) -> None:
+        """As if alone: when it fails nothing of it is left, and the others stay. Raises what has ended them all."""
+        connection.execute("SAVEPOINT one")
+        try:
+            with self._translated():
+                one.result = one.work(_Cursor(connection))
+        except Exception as error:
+            if not connection.in_transaction:  # a full disk has rolled all of it back
+                raise
+            one.error = error
+            connection.execute("ROLLBACK TO one")
+        connection.execute("RELEASE one")
 
     async def _write_in_thread(self, work: Callable[[Cursor], T], done: Callable[[T], None] | None) -> T:
         result: T = await self._by_writer(self._write, work, time.monotonic() + BUSY_SECONDS)
@@ -189,18 +210,22 @@ class SqliteDatabase:
         return result
 
     async def _by_writer(self, work: Callable[..., T], *arguments: Any) -> T:
-        self._in_thread += 1
-        try:
+        """Call it shielded: the connection must not be let go of while the thread has it."""
+        async with self._turn:
             result: T = await self._run(self._writer, work, *arguments)
             return result
-        finally:
-            self._in_thread -= 1
 
     def _write(self, work: Callable[[Cursor], T], until: float) -> T:
         """`until`: those that queue behind a lock have waited for it already, and all give up at about their time."""
+        self._begin(until)
+        with self._all_or_nothing() as connection:
+            result = work(_Cursor(connection))
+            connection.execute("COMMIT")
+        return result
+
+    def _begin(self, until: float) -> None:
         with self._patient(until - time.monotonic()) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            return self._commit(work)
 
     @contextmanager
     def _patient(self, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
@@ -212,17 +237,16 @@ class SqliteDatabase:
         finally:
             self._write_connection.execute("PRAGMA busy_timeout=0")
 
-    def _commit(self, work: Callable[[Cursor], T]) -> T:
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[sqlite3.Connection]:
+        """The connection that writes; what fails takes its transaction with it."""
         assert self._write_connection is not None
-        connection = self._write_connection
         try:
-            result = work(_Cursor(connection))
-            connection.execute("COMMIT")
+            yield self._write_connection
         except BaseException:
-            if connection.in_transaction:  # a full disk has rolled back by itself; a COMMIT that failed has not
-                connection.execute("ROLLBACK")
+            if self._write_connection.in_transaction:  # a full disk has ended it itself; a COMMIT that failed has not
+                self._write_connection.execute("ROLLBACK")
             raise
-        return result
 
     async def copy(self, target: Path) -> None:
         # In a thread and with a connection of its own: it reads everything, and the reader is everybody's.
@@ -268,17 +292,18 @@ class SqliteDatabase:
             return True
 
     async def version(self) -> int:
-        def ask() -> int:
-            # The connection that writes: it does not count what it wrote itself.
-            assert self._write_connection is not None
-            return int(self._write_connection.execute("PRAGMA data_version").fetchone()[0])
+        return await asyncio.shield(asyncio.ensure_future(self._by_writer(self._ask_version)))
 
-        return await self._run(self._writer, ask)
+    def _ask_version(self) -> int:
+        assert self._write_connection is not None  # the one that writes: it does not count what it wrote itself
+        return int(self._write_connection.execute("PRAGMA data_version").fetchone()[0])
 
     async def close(self) -> None:
         near, self._near_connection = self._near_connection, None
         if near is not None:
             near.close()
+        if self._gathering is not None:
+            await asyncio.wait({self._gathering})
         for executor, connection in ((self._reader, self._read_connection), (self._writer, self._write_connection)):
             if connection is not None:
                 await self._run(executor, connection.close)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from server.errors import StoreBlocked, StoreError
-from server.store import sqlite
+from server.store import at_once, sqlite
 from server.store.database import Cursor
+from server.store.events import HeadMoved
+from server.store.gathered import MOST_TOGETHER
 from server.store.sqlite import SqliteDatabase
+
+T = TypeVar("T")
 
 
 def run(folder: Path, story: Callable[[SqliteDatabase], Awaitable[None]]) -> None:
@@ -43,6 +50,34 @@ async def numbers(database: SqliteDatabase) -> list[int]:
     return [row[0] for row in await database.read(lambda cursor: cursor.all("SELECT n FROM t ORDER BY n"))]
 
 
+async def together(database: SqliteDatabase, writes: Sequence[Coroutine[None, None, T]]) -> list[T | BaseException]:
+    """What comes of writes that begin while the thread is busy with another one."""
+    loop, busy, free = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def wait(cursor: Cursor) -> None:
+        loop.call_soon_threadsafe(busy.set)
+        free.wait(10)
+
+    before = asyncio.create_task(database.write(wait))
+    await busy.wait()
+    begun = [asyncio.create_task(write) for write in writes]
+    await asyncio.sleep(0)
+    free.set()
+    await before
+    return await asyncio.gather(*begun, return_exceptions=True)
+
+
+@contextmanager
+def ends(database: SqliteDatabase) -> Iterator[list[str]]:
+    """The ends of transactions meanwhile."""
+    connection = database._write_connection
+    assert connection is not None
+    ended: list[str] = []
+    connection.set_trace_callback(lambda sql: ended.append(sql) if sql in ("COMMIT", "ROLLBACK") else None)
+    yield ended
+    connection.set_trace_callback(None)
+
+
 def test_a_small_write_is_made_at_once_and_a_large_one_in_the_thread(tmp_path: Path) -> None:
     async def story(database: SqliteDatabase) -> None:
         told: list[int] = []
@@ -67,8 +102,7 @@ def test_small_writes_keep_their_order_behind_what_the_thread_has(tmp_path: Path
         second = asyncio.create_task(database.write(insert(2), small=True))
         await asyncio.sleep(0)
         free.set()
-        await first
-        assert await second != threading.get_ident()
+        await asyncio.gather(first, second)
         assert await numbers(database) == [2, 10]
 
     run(tmp_path, story)
@@ -84,7 +118,7 @@ def test_a_small_write_waits_for_another_process_without_holding_up_the_loop(tmp
         assert not waiting.done()
         other.execute("COMMIT")
         other.close()
-        assert await waiting != threading.get_ident()
+        await waiting
         assert await numbers(database) == [3]
 
     run(tmp_path, story)
@@ -108,6 +142,82 @@ def test_those_that_queue_behind_a_lock_give_up_at_the_same_time(
     run(tmp_path, story)
 
 
+def test_small_writes_that_come_while_one_is_made_share_a_commit(tmp_path: Path) -> None:
+    async def story(database: SqliteDatabase) -> None:
+        told: list[int] = []
+        with ends(database) as ended:
+            await together(database, [database.write(insert(n), small=True, done=told.append) for n in range(30)])
+        assert await numbers(database) == list(range(30))
+        assert len(told) == 30
+        assert ended == ["COMMIT"] * (1 + math.ceil(30 / MOST_TOGETHER))
+
+    run(tmp_path, story)
+
+
+def test_many_writers_wait_for_the_disk_in_the_thread_and_few_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLOW_SECONDS", "STALL_SECONDS", "COMPANY_SECONDS"):  # this machine may be as slow as it likes
+        monkeypatch.setattr(at_once, name, 60.0)
+
+    async def story(database: SqliteDatabase) -> None:
+        async def write(writers: int) -> int:
+            """Commits of sixty writes by so many, each as soon as its last one is durable."""
+
+            async def one(name: str) -> None:
+                for _ in range(60 // writers):
+                    await database.write(insert(1), small=True, by=name)
+
+            with ends(database) as ended:
+                await asyncio.gather(*(one(f"{writers}.{n}") for n in range(writers)))
+            return len(ended)
+
+        assert await write(at_once.MANY - 1) == 60
+        assert await write(3 * at_once.MANY) < 30
+
+    run(tmp_path, story)
+
+
+def test_of_writes_that_share_a_commit_one_that_fails_leaves_nothing_and_the_others_stay(tmp_path: Path) -> None:
+    async def story(database: SqliteDatabase) -> None:
+        def fail(cursor: Cursor) -> None:
+            cursor.execute("INSERT INTO t VALUES (5)")
+            cursor.execute("INSERT INTO nowhere VALUES (5)")
+
+        def refuse(cursor: Cursor) -> None:
+            cursor.execute("INSERT INTO t VALUES (6)")
+            raise HeadMoved
+
+        told: list[object] = []
+        works: Sequence[Callable[[Cursor], object]] = (insert(1), fail, insert(2), refuse, insert(3))
+        with ends(database) as ended:
+            came = await together(database, [database.write(work, small=True, done=told.append) for work in works])
+        assert [type(one) for one in came] == [int, StoreError, int, HeadMoved, int]
+        assert len(told) == 3 and ended == ["COMMIT"] * 2
+        assert await numbers(database) == [1, 2, 3]
+
+    run(tmp_path, story)
+
+
+def test_a_commit_that_fails_takes_all_that_share_it_and_the_next_one_works(tmp_path: Path) -> None:
+    async def story(database: SqliteDatabase) -> None:
+        references = "INTEGER REFERENCES a (n) DEFERRABLE INITIALLY DEFERRED"
+        await database.write(lambda cursor: cursor.execute("CREATE TABLE a (n INTEGER PRIMARY KEY)"))
+        await database.write(lambda cursor: cursor.execute(f"CREATE TABLE b (n {references})"))
+
+        def dangle(cursor: Cursor) -> None:
+            cursor.execute("INSERT INTO b VALUES (1)")  # there is no such row of a, which the commit finds
+
+        told: list[object] = []
+        works: Sequence[Callable[[Cursor], object]] = (insert(1), dangle, insert(2))
+        came = await together(database, [database.write(work, small=True, done=told.append) for work in works])
+        assert [type(one) for one in came] == [StoreError] * 3 and not told
+        await database.write(insert(3), small=True)
+        assert await numbers(database) == [3]
+
+    run(tmp_path, story)
+
+
 def test_where_small_writes_are_slow_they_go_to_the_thread_and_one_alone_is_bad_luck(tmp_path: Path) -> None:
     async def story(database: SqliteDatabase) -> None:
         def slow(cursor: Cursor) -> None:
@@ -115,7 +225,7 @@ def test_where_small_writes_are_slow_they_go_to_the_thread_and_one_alone_is_bad_
 
         await database.write(slow, small=True)
         assert await database.write(insert(4), small=True) == threading.get_ident()
-        for _ in range(sqlite.MOST_SLOW):
+        for _ in range(at_once.MOST_SLOW):
             await database.write(slow, small=True)
         assert await database.write(insert(5), small=True) != threading.get_ident()
 
@@ -125,7 +235,7 @@ def test_where_small_writes_are_slow_they_go_to_the_thread_and_one_alone_is_bad_
 def test_one_that_keeps_the_loop_for_long_is_enough(tmp_path: Path) -> None:
     async def story(database: SqliteDatabase) -> None:
         def stalls(cursor: Cursor) -> None:
-            threading.Event().wait(2 * sqlite.STALL_SECONDS)
+            threading.Event().wait(2 * at_once.STALL_SECONDS)
 
         await database.write(stalls, small=True)
         assert await database.write(insert(5), small=True) != threading.get_ident()
@@ -151,7 +261,7 @@ def test_a_small_read_is_made_at_once_and_sees_what_was_written_just_now(tmp_pat
         def slow(cursor: Cursor) -> None:
             threading.Event().wait(0.02)
 
-        for _ in range(sqlite.MOST_SLOW):
+        for _ in range(at_once.MOST_SLOW):
             await database.read(slow, small=True)
         assert (await database.read(where, small=True))[1] != here
         assert await database.write(insert(3), small=True) == here, "what is read says nothing of the disk"
@@ -185,11 +295,15 @@ def test_a_failing_write_leaves_nothing_and_the_next_one_works(tmp_path: Path, s
     run(tmp_path, story)
 
 
-def test_whoever_was_cancelled_is_told_of_by_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize("small", [True, False])
+def test_whoever_was_cancelled_is_told_of_by_done(tmp_path: Path, small: bool) -> None:
     async def story(database: SqliteDatabase) -> None:
         told = asyncio.Event()
-        writing = asyncio.create_task(database.write(insert(7), done=lambda _: told.set()))
+        before = asyncio.create_task(database.write(lambda cursor: None))
         await asyncio.sleep(0)
+        writing = asyncio.create_task(database.write(insert(7), small=small, done=lambda _: told.set()))
+        await asyncio.sleep(0)
+        await before
         writing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await writing
