@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from anthropic import AsyncAnthropic
@@ -49,12 +49,16 @@ async def arrivals(sdk: AsyncAnthropic, fake: Fake, bodies: Sequence[Mapping[str
     return [(request.at - start) * 1000 for request, start in zip(log, began, strict=True)]
 
 
-async def turnarounds(sdk: AsyncAnthropic, fake: Fake, bodies: Sequence[Mapping[str, Any]]) -> list[float]:
+async def turnarounds(
+    sdk: AsyncAnthropic, fake: Fake, bodies: Sequence[Mapping[str, Any]], between: Callable[[], None] | None = None
+) -> list[float]:
     """Milliseconds from the end of one answer to the arrival of the next request, in a bare loop that makes these
-    requests in turn: one less than there are bodies. Clears the double's log."""
+    requests in turn, and does what comes `between` them: one less than there are bodies. Clears the double's log."""
     await fake.clear()
     for body in bodies:
         await ask(sdk, body)
+        if between is not None:
+            between()
     log = await fake.log()
     await fake.clear()
     return [(after.at - before.answered) * 1000 for before, after in itertools.pairwise(log)]

@@ -26,7 +26,7 @@ def kept() -> Iterator[None]:
     """Around the longest import, of the model's SDK. What there is afterwards lives as long as the process, and is not
     looked at again: a full look at what the imports made stopped every session for 150 to 300 ms, about once in a
     hundred rounds of tools. It is not looked at meanwhile either: even seldom looks were a tenth of the import, as each
-    finds more to look at."""
+    finds more to look at. What sessions leave behind in that second or two is kept with it."""
     gc.disable()
     try:
         yield

@@ -1,15 +1,18 @@
 """A tool round in a container: the end of one model answer → the next model request, with the log durable between.
 
 Beside it the same of a bare SDK loop, which stores nothing and runs nothing: it takes in the rest of the answer and
-makes the next request, at the same history.
+makes the next request, at the same history. And of one that does between the two what a round of bash cannot be
+without: two durable commits, and a shell of this machine's own that runs the command.
 """
 
 from __future__ import annotations
 
 import asyncio
-import statistics
+import functools
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from anthropic import AsyncAnthropic
@@ -17,7 +20,7 @@ from anthropic import AsyncAnthropic
 from benchmarks import floor
 from benchmarks.bench import Bench, say
 from benchmarks.fake import Request, calls, script
-from benchmarks.parts import command, commit
+from benchmarks.parts import Parts, parts
 from benchmarks.row import Hold, Row, figure
 from benchmarks.skiff import container_of, quiet, session, skiff, turn
 from sandbox.docker.engine import Engine
@@ -38,58 +41,59 @@ TOOLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "read": ("read", {"file_path": "hello.txt"}),
 }
 """Three kinds of work: with a new process, in the shell itself, and without the shell."""
+SAME = "that loop, two bare commits and a bare bash"
 NOTES = (
     "≥ 8 x ahead of the Agent SDK: the group `peers` shows it, where that is installed",
     "the 4 ms were set where the floor took 3.0 ms at 10 and 40 rounds and 4.6 at 100: as a ratio, 2.33 and 1.87",
 )
+FIRST = "bash /bin/true"
 Samples = dict[tuple[str, int], list[float]]
 
 
+@dataclass(frozen=True)
+class Sides:
+    """The samples of a round, by tool and point: ours, and the two other sides."""
+
+    ours: Samples = field(default_factory=lambda: defaultdict(list))
+    bare: Samples = field(default_factory=lambda: defaultdict(list))
+    """A bare SDK loop."""
+    same: Samples = field(default_factory=lambda: defaultdict(list))
+    """One that also commits twice and runs the command: for bash alone."""
+
+
 async def measure(bench: Bench) -> list[Row]:
-    """Sessions with bash and with read in turn; after each, the SDK's requests with the same bodies, and the engine's
-    own exec in the same container."""
-    ours: Samples = {(tool, point): [] for tool in TOOLS for point in POINTS}
-    bare: Samples = {(tool, point): [] for tool in TOOLS for point in POINTS}
+    """Sessions with each tool in turn; after each, bare loops with the same requests, and the engine's own exec in the
+    same container."""
+    sides = Sides()
     execs: list[float] = []
     engine = Engine()
-    async with skiff(bench) as app, floor.client() as sdk:
-        await quiet(app)
-        for number in range(bench.samples(5, 1)):
-            for tool in TOOLS:
-                say(f"rounds: {tool}, session {number + 1}")
-                session_id, log = await _work(bench, app, tool)
-                await _take(bench, sdk, tool, log, ours, bare)
-                container = container_of(app.settings.data_dir, session_id)
-                execs += [await _exec(engine, container) for _ in range(EXECS)]
+    with parts(bench.folder()) as own:
+        async with skiff(bench) as app, floor.client() as sdk:
+            await quiet(app)
+            for number in range(bench.samples(5, 1)):
+                for tool in TOOLS:
+                    say(f"rounds: {tool}, session {number + 1}")
+                    session_id, log = await _work(bench, app, tool)
+                    await _take(bench, sdk, own, tool, log, sides)
+                    container = container_of(app.settings.data_dir, session_id)
+                    execs += [await _exec(engine, container) for _ in range(EXECS)]
     await engine.close()
+    at = [(tool, point, f"tool round, {tool}, {point} rounds of history") for tool in TOOLS for point in POINTS]
     rows = [
-        Row(
-            f"tool round, {tool}, {point} rounds of history",
-            "ms",
-            figure(ours[tool, point]),
-            figure(bare[tool, point]),
-            "bare SDK loop at that history",
-            Hold(1, 4),
-            NOTES,
-        )
-        for tool in TOOLS
-        for point in POINTS
+        _row(name, sides, sides.bare, (tool, point), "bare SDK loop at that history", Hold(1, 4))
+        for tool, point, name in at
     ]
-    first = "bash /bin/true"
-    name = f"tool round, {first}, 10 rounds"
-    rows.append(Row(name, "ms", figure(ours[first, 10]), figure(execs), "the engine's exec alone"))
-    own = [2 * commit(bench.folder()) + command("/bin/true") for _ in range(bench.samples(3, 1))]
-    return rows + [
-        Row(
-            f"tool round, {first}, {point} rounds of history, beside its parts",
-            "ms",
-            figure(ours[first, point]),
-            figure([sdk_alone + statistics.median(own) for sdk_alone in bare[first, point]]),
-            "that loop, two bare commits, a bare bash",
-            Hold(1, 4),
-        )
-        for point in POINTS
+    rows += [
+        _row(f"{name}, the same work", sides, sides.same, (tool, point), SAME, None)
+        for tool, point, name in at
+        if (tool, point) in sides.same
     ]
+    name = f"tool round, {FIRST}, 10 rounds"
+    return [*rows, Row(name, "ms", figure(sides.ours[FIRST, 10]), figure(execs), "the engine's exec alone")]
+
+
+def _row(name: str, sides: Sides, floors: Samples, key: tuple[str, int], beside: str, hold: Hold | None) -> Row:
+    return Row(name, "ms", figure(sides.ours[key]), figure(floors[key]), beside, hold, NOTES)
 
 
 async def _work(bench: Bench, app: App, tool: str) -> tuple[str, list[Request]]:
@@ -113,14 +117,16 @@ def check(messages: Sequence[Mapping[str, Any]]) -> None:
         raise RuntimeError(f"a measured tool call failed: {failed[0]['content']}")
 
 
-async def _take(
-    bench: Bench, sdk: AsyncAnthropic, tool: str, log: Sequence[Request], ours: Samples, bare: Samples
-) -> None:
+async def _take(bench: Bench, sdk: AsyncAnthropic, own: Parts, tool: str, log: Sequence[Request], sides: Sides) -> None:
+    command = TOOLS[tool][1].get("command")
     for point in POINTS:
         near = range(point - AROUND, point + AROUND + 1)
-        ours[tool, point] += [(log[n].at - log[n - 1].answered) * 1000 for n in near]
+        sides.ours[tool, point] += [(log[n].at - log[n - 1].answered) * 1000 for n in near]
         bodies = [log[n].body for n in (near[0] - 1, *near)]
-        bare[tool, point] += await floor.turnarounds(sdk, bench.fake, bodies)
+        sides.bare[tool, point] += await floor.turnarounds(sdk, bench.fake, bodies)
+        if command:
+            work = functools.partial(own.round, command)
+            sides.same[tool, point] += await floor.turnarounds(sdk, bench.fake, bodies, work)
 
 
 async def _exec(engine: Engine, container: str) -> float:

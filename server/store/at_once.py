@@ -29,7 +29,7 @@ COMPANY_SECONDS = 0.02
 
 
 class AtOnce:
-    """Whether small work may be done in the event loop. Writes and reads have one each: a cache may hide a slow disk
+    """Whether small work of one kind may be done in the event loop. Each kind has its own: a cache may hide a slow disk
     from those who read."""
 
     def __init__(self) -> None:

@@ -49,10 +49,10 @@ class Database(Protocol):
     ) -> T:
         """Run `work` in one transaction, durable when this returns. An exception of `work` rolls back and is raised.
 
-        small   a few rows: the database may choose the way that is fastest for them, one commit for several such works
-                among others; what one that raises did is rolled back alone
-        by      who writes, so that the database can tell whether many do
+        small   a few rows: the database may choose the way that is fastest for them. Several such works may share a
+                transaction, each rolled back alone when it raises; when the transaction fails each is done again alone
         done    called in the event loop with the result once it is durable, even when the caller has been cancelled
+        by      who writes, so that the database can tell whether many do
         Raises StoreError when the database is locked, full or broken.
         """
 

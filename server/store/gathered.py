@@ -18,7 +18,8 @@ MOST_TOGETHER = 16
 
 
 class Gathered(Generic[T]):
-    """The work; `result` or `error` once it was tried; `written` is done when it is durable, or has failed."""
+    """The work; its `result` or `error` of the last time that it was tried. `written` is done when it is durable,
+    or has failed."""
 
     result: T
     error: Exception | None = None
@@ -28,18 +29,15 @@ class Gathered(Generic[T]):
         self.work, self._done, self.until = work, done, until
         self.written: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-    def tell(self, trouble: Exception | None) -> None:
-        """What became of it, after the commit; `trouble` is that of all together."""
-        error = trouble or self.error
-        if error is None and self._done is not None:
+    def tell(self) -> None:
+        """What became of it, once that is sure."""
+        if self.error is None and self._done is not None:
             try:
                 self._done(self.result)
-            except Exception as wrong:
-                error = wrong
-        if self.written.done():
-            return  # the loop is being closed, and has cancelled it
-        if error is None:
+            except Exception as error:
+                self.error = error
+        if self.error is None:
             self.written.set_result(self.result)
         else:
-            self.written.set_exception(error)
+            self.written.set_exception(self.error)
             self.written.exception()  # seen: whoever waited may have been cancelled

@@ -89,7 +89,7 @@ class SqliteDatabase:
         self._turn = asyncio.Lock()
         """Of whoever writes across an await: nothing else may use its connection meanwhile."""
         self._writing, self._stating, self._reading = AtOnce(), AtOnce(), AtOnce()
-        """Of writes the whole, and the statements alone."""
+        """Of writes the whole, and their statements alone."""
         self._company = Company()
         self._gathered: list[Gathered[Any]] = []
         self._gathering: asyncio.Task[None] | None = None
@@ -132,13 +132,14 @@ class SqliteDatabase:
     ) -> T:
         alone = small and not self._company.met(by)
         free = self._gathering is None and not self._turn.locked()
-        if alone and free and self._writing.allowed and self._begin_at_once():
+        fast = self._writing.allowed and self._stating.allowed
+        if alone and free and fast and self._begin_at_once():
             result = self._write_at_once(work)
             if done is not None:
                 done(result)
             return result
         # Shielded: a cancelled caller must not leave it unknown whether its transaction was committed.
-        if small and self._stating.allowed:
+        if small:
             return await asyncio.shield(self._gather(work, done))
         return await asyncio.shield(asyncio.ensure_future(self._write_in_thread(work, done)))
 
@@ -167,37 +168,52 @@ class SqliteDatabase:
         return one.written
 
     async def _write_gathered(self) -> None:
-        while self._gathered:
-            async with self._turn:
-                together, self._gathered = self._gathered[:MOST_TOGETHER], self._gathered[MOST_TOGETHER:]
-                trouble = await self._write_together(together)
-            for one in together:
-                one.tell(trouble)
-        self._gathering = None
-
-    async def _write_together(self, together: Sequence[Gathered[Any]]) -> Exception | None:
-        """In one transaction, of which the thread has only what waits: it would need Python's lock for each statement,
-        and the loop seldom lets go of it. What is wrong with all of it, if anything is."""
+        together: Sequence[Gathered[Any]] = ()
         try:
-            if not self._begin_at_once():
-                await self._run(self._writer, self._begin, together[0].until)
-            with self._all_or_nothing() as connection:
+            while self._gathered:
+                async with self._turn:
+                    together, self._gathered = self._gathered[:MOST_TOGETHER], self._gathered[MOST_TOGETHER:]
+                    if await self._write_together(together) and len(together) > 1:
+                        for one in together:  # it may be one alone that does not fit, or has waited long enough
+                            await self._write_together([one])
                 for one in together:
-                    with self._stating.timed():
-                        self._make(one, connection)
-                await self._run(self._writer, connection.execute, "COMMIT")
+                    one.tell()
+        finally:  # whatever ends it, nobody waits for ever
+            self._gathering = None
+            for one in (*together, *self._gathered):
+                one.written.cancel()
+            self._gathered = []
+
+    async def _write_together(self, together: Sequence[Gathered[Any]]) -> bool:
+        """In one transaction, of which the thread has only what waits: it would need Python's lock for each statement,
+        and the loop seldom lets go of it. Whether all of it failed."""
+        try:
+            with self._translated():
+                if not self._begin_at_once():
+                    await self._run(self._writer, self._begin, together[0].until)
+                with self._all_or_nothing() as connection:
+                    for one in together:
+                        if self._stating.allowed:
+                            with self._stating.timed():
+                                self._make(one, connection)
+                        else:
+                            await self._run(self._writer, self._make, one, connection)
+                    await self._run(self._writer, connection.execute, "COMMIT")
         except Exception as error:
-            return error
-        return None
+            for one in together:
+                one.error = error
+            return True
+        return False
 
     def _make(self, one: Gathered[Any], connection: sqlite3.Connection) -> None:
         """As if alone: when it fails nothing of it is left, and the others stay. Raises what has ended them all."""
         connection.execute("SAVEPOINT one")
+        one.error = None
         try:
             with self._translated():
                 one.result = one.work(_Cursor(connection))
         except Exception as error:
-            if not connection.in_transaction:  # a full disk has rolled all of it back
+            if not connection.in_transaction:  # a full or broken disk has rolled all of it back
                 raise
             one.error = error
             connection.execute("ROLLBACK TO one")
@@ -304,11 +320,13 @@ class SqliteDatabase:
             near.close()
         if self._gathering is not None:
             await asyncio.wait({self._gathering})
-        for executor, connection in ((self._reader, self._read_connection), (self._writer, self._write_connection)):
-            if connection is not None:
-                await self._run(executor, connection.close)
-            executor.shutdown(wait=False)
-        self._read_connection = self._write_connection = None
+        async with self._turn:  # behind those that wait for it
+            reading, self._read_connection = self._read_connection, None
+            writing, self._write_connection = self._write_connection, None
+            for executor, connection in ((self._reader, reading), (self._writer, writing)):
+                if connection is not None:
+                    await self._run(executor, connection.close)
+                executor.shutdown(wait=False)
 
     async def _run(self, executor: ThreadPoolExecutor | None, work: Callable[..., T], *arguments: Any) -> T:
         with self._translated():

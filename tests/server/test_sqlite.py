@@ -61,7 +61,8 @@ async def together(database: SqliteDatabase, writes: Sequence[Coroutine[None, No
     before = asyncio.create_task(database.write(wait))
     await busy.wait()
     begun = [asyncio.create_task(write) for write in writes]
-    await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
     free.set()
     await before
     return await asyncio.gather(*begun, return_exceptions=True)
@@ -199,23 +200,70 @@ def test_of_writes_that_share_a_commit_one_that_fails_leaves_nothing_and_the_oth
     run(tmp_path, story)
 
 
-def test_a_commit_that_fails_takes_all_that_share_it_and_the_next_one_works(tmp_path: Path) -> None:
+def too_much(cursor: Cursor) -> None:
+    cursor.execute("INSERT INTO t VALUES (zeroblob(1000000))")
+
+
+def dangling(cursor: Cursor) -> None:
+    cursor.execute("INSERT INTO b VALUES (1)")  # there is no such row of a, which the commit finds
+
+
+@pytest.mark.parametrize("wrong", [too_much, dangling])
+def test_one_that_fails_all_that_share_its_transaction_fails_alone_in_the_end(
+    tmp_path: Path, wrong: Callable[[Cursor], None]
+) -> None:
     async def story(database: SqliteDatabase) -> None:
         references = "INTEGER REFERENCES a (n) DEFERRABLE INITIALLY DEFERRED"
         await database.write(lambda cursor: cursor.execute("CREATE TABLE a (n INTEGER PRIMARY KEY)"))
         await database.write(lambda cursor: cursor.execute(f"CREATE TABLE b (n {references})"))
-
-        def dangle(cursor: Cursor) -> None:
-            cursor.execute("INSERT INTO b VALUES (1)")  # there is no such row of a, which the commit finds
-
+        await database.write(lambda cursor: cursor.one("PRAGMA max_page_count=40"))
         told: list[object] = []
-        works: Sequence[Callable[[Cursor], object]] = (insert(1), dangle, insert(2))
+        works: Sequence[Callable[[Cursor], object]] = (insert(1), wrong, insert(2))
         came = await together(database, [database.write(work, small=True, done=told.append) for work in works])
-        assert [type(one) for one in came] == [StoreError] * 3 and not told
+        assert [type(one) for one in came] == [int, StoreBlocked if wrong is too_much else StoreError, int]
+        assert len(told) == 2
+        await database.write(insert(3), small=True)
+        assert await numbers(database) == [1, 2, 3]
+
+    run(tmp_path, story)
+
+
+def test_what_ends_a_group_in_no_common_way_leaves_nobody_waiting(tmp_path: Path) -> None:
+    async def story(database: SqliteDatabase) -> None:
+        def leave(cursor: Cursor) -> None:
+            raise asyncio.CancelledError
+
+        writes = [database.write(work, small=True) for work in (insert(1), leave, insert(2))]
+        async with asyncio.timeout(10):
+            came = await together(database, writes)
+        assert [type(one) for one in came] == [asyncio.CancelledError] * 3
         await database.write(insert(3), small=True)
         assert await numbers(database) == [3]
 
     run(tmp_path, story)
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_what_waits_when_it_is_closed_is_written_first(tmp_path: Path, small: bool) -> None:
+    async def story() -> None:
+        database = SqliteDatabase(tmp_path / "t.db")
+        await database.open()
+        await database.write(lambda cursor: cursor.execute("CREATE TABLE t (n INTEGER)"))
+
+        async def close() -> int:
+            for _ in range(3):
+                await asyncio.sleep(0)  # those before it have begun to wait
+            await database.close()
+            return 0
+
+        came = await together(database, [*(database.write(insert(n), small=small) for n in range(3)), close()])
+        assert all(isinstance(one, int) for one in came), came
+        again = SqliteDatabase(tmp_path / "t.db")
+        await again.open()
+        assert await numbers(again) == [0, 1, 2]
+        await again.close()
+
+    asyncio.run(story())
 
 
 def test_where_small_writes_are_slow_they_go_to_the_thread_and_one_alone_is_bad_luck(tmp_path: Path) -> None:
