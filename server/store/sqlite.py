@@ -33,6 +33,8 @@ BUSY_SECONDS = 10
 LOG_BYTES = 16 << 20
 """What the write-ahead log may take up on the disk. A checkpoint at every four megabytes keeps it below that, unless
 somebody reads for long, or somebody else always has begun before the last one ends."""
+STRETCH_BYTES = 4 << 20
+"""What it has from the start: as much as comes between two checkpoints."""
 SPARE_PAGES = 1_000
 SPARE_SHARE = 10
 """Free pages that are kept for what is written next: four megabytes, or a tenth of a larger file."""
@@ -65,12 +67,13 @@ def _plain(params: Params) -> dict[str, Any]:
     return params if type(params) is dict else dict(params)
 
 
+CACHE = "cache_size=-8000"
 PRAGMAS = (
     "auto_vacuum=INCREMENTAL",  # takes effect where nothing has been written yet, and whenever all is written anew
     "journal_mode=WAL",
     "synchronous=FULL",
     "foreign_keys=ON",
-    "cache_size=-8000",
+    CACHE,
     f"journal_size_limit={LOG_BYTES}",
 )
 
@@ -101,12 +104,38 @@ class SqliteDatabase:
         self._near_connection = await self._run(self._reader, self._connect)
         for connection in (self._write_connection, self._near_connection):  # the loop itself must wait for nobody
             await self._run(self._writer, connection.execute, "PRAGMA busy_timeout=0")
+        await self._run(self._writer, self._stretch_log, self._write_connection)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         return connection
+
+    def _stretch_log(self, connection: sqlite3.Connection) -> None:
+        """Give the write-ahead log its usual length in ten milliseconds: a commit that makes the file longer waits for
+        the file system's own log too, a quarter of its time. What is written is taken back; it only has to be more than
+        the cache holds. Another process that writes, or a full disk, is no trouble: it stays short."""
+        if self._log_size() >= STRETCH_BYTES:
+            return
+        with suppress(sqlite3.OperationalError):
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("PRAGMA cache_size=10")
+            with suppress(sqlite3.OperationalError):
+                connection.execute("CREATE TABLE stretch (body BLOB)")
+                connection.execute("INSERT INTO stretch VALUES (zeroblob(?))", (STRETCH_BYTES,))
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            connection.execute(f"PRAGMA {CACHE}")
+            with self._log.open("rb+") as file:  # which has no locks that closing it could lose
+                os.fdatasync(file.fileno())
+
+    @property
+    def _log(self) -> Path:
+        return self._path.with_name(f"{self._path.name}-wal")
+
+    def _log_size(self) -> int:
+        return self._log.stat().st_size if self._log.exists() else 0
 
     async def read(self, work: Callable[[Cursor], T], *, small: bool = False) -> T:
         if small and self._near_connection is not None and self._reading.allowed:
@@ -284,8 +313,7 @@ class SqliteDatabase:
 
     def _fold_log(self) -> None:
         """Fold a write-ahead log that has grown into the database, and empty it if nobody reads in it now."""
-        log = self._path.with_name(f"{self._path.name}-wal")
-        if not log.exists() or log.stat().st_size <= LOG_BYTES:
+        if self._log_size() <= LOG_BYTES:
             return
         with closing(self._connect()) as connection:
             connection.execute("PRAGMA busy_timeout=50")  # what the second one may keep writers waiting

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -361,16 +362,56 @@ def test_whoever_was_cancelled_is_told_of_by_done(tmp_path: Path, small: bool) -
     run(tmp_path, story)
 
 
+def test_the_log_has_its_usual_length_from_the_start_and_a_crash_finds_what_was_committed(tmp_path: Path) -> None:
+    async def story(database: SqliteDatabase) -> None:
+        for n in range(3):
+            await database.write(insert(n), small=True)
+        for name in ("t.db", "t.db-wal"):  # what a killed process leaves
+            shutil.copy(tmp_path / name, tmp_path / f"left-{name}")
+        assert (tmp_path / "t.db-wal").stat().st_size >= sqlite.STRETCH_BYTES
+        assert (tmp_path / "t.db").stat().st_size < 100_000
+        left = SqliteDatabase(tmp_path / "left-t.db")
+        await left.open()
+        assert await numbers(left) == [0, 1, 2]
+        await left.write(insert(3), small=True)
+        assert await left.read(lambda cursor: cursor.all("PRAGMA integrity_check")) == [("ok",)]
+        assert await left.read(lambda cursor: cursor.all("SELECT name FROM sqlite_master")) == [("t",)]
+        await left.close()
+
+    run(tmp_path, story)
+
+
+def test_one_that_cannot_lengthen_the_log_goes_on_with_a_short_one(tmp_path: Path) -> None:
+    async def story() -> None:
+        other = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+        other.execute("PRAGMA journal_mode=WAL")
+        other.execute("CREATE TABLE t (n INTEGER)")
+        other.execute("BEGIN IMMEDIATE")
+        database = SqliteDatabase(tmp_path / "t.db")
+        await database.open()
+        other.execute("COMMIT")
+        other.close()
+        assert (tmp_path / "t.db-wal").stat().st_size < sqlite.STRETCH_BYTES
+        await database.write(insert(1), small=True)
+        assert await numbers(database) == [1]
+        await database.close()
+
+    asyncio.run(story())
+
+
 def test_a_small_write_to_a_broken_file_fails_in_our_words(tmp_path: Path) -> None:
     async def story() -> None:
         database = SqliteDatabase(tmp_path / "t.db")
         await database.open()
+        other = sqlite3.connect(tmp_path / "t.db")
+        other.execute("CREATE TABLE t (n INTEGER)")  # what is in the cache does not count any more
         for name in ("t.db", "t.db-wal"):
             (tmp_path / name).write_bytes(b"no database at all " * 1000)
         try:
             with pytest.raises(StoreError, match="cannot be read"):
                 await database.write(insert(8), small=True)
         finally:
+            other.close()
             await database.close()
 
     asyncio.run(story())
