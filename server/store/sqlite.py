@@ -83,6 +83,7 @@ class SqliteDatabase:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._log = Path(f"{os.path.realpath(path)}-wal")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="skiff-store-write")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="skiff-store-read")
         self._write_connection: sqlite3.Connection | None = None
@@ -115,24 +116,24 @@ class SqliteDatabase:
     def _stretch_log(self, connection: sqlite3.Connection) -> None:
         """Give the write-ahead log its usual length in ten milliseconds: a commit that makes the file longer waits for
         the file system's own log too, a quarter of its time. What is written is taken back; it only has to be more than
-        the cache holds. Another process that writes, or a full disk, is no trouble: it stays short."""
+        the cache holds. Trouble is for those to meet, and to tell, who need what is troubled."""
         if self._log_size() >= STRETCH_BYTES:
             return
-        with suppress(sqlite3.OperationalError):
-            connection.execute("BEGIN IMMEDIATE")
+        with suppress(sqlite3.DatabaseError, OSError):
+            connection.execute("BEGIN IMMEDIATE")  # not while another process writes
             connection.execute("PRAGMA cache_size=10")
-            with suppress(sqlite3.OperationalError):
+            try:
                 connection.execute("CREATE TABLE stretch (body BLOB)")
                 connection.execute("INSERT INTO stretch VALUES (zeroblob(?))", (STRETCH_BYTES,))
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            connection.execute(f"PRAGMA {CACHE}")
+            finally:
+                whole = connection.in_transaction  # a full disk has ended it
+                if whole:
+                    connection.execute("ROLLBACK")
+                connection.execute(f"PRAGMA {CACHE}")
+                if not whole:
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             with self._log.open("rb+") as file:  # which has no locks that closing it could lose
-                os.fdatasync(file.fileno())
-
-    @property
-    def _log(self) -> Path:
-        return self._path.with_name(f"{self._path.name}-wal")
+                os.fsync(file.fileno())
 
     def _log_size(self) -> int:
         return self._log.stat().st_size if self._log.exists() else 0
@@ -205,8 +206,10 @@ class SqliteDatabase:
                     if await self._write_together(together) and len(together) > 1:
                         for one in together:  # it may be one alone that does not fit, or has waited long enough
                             await self._write_together([one])
-                for one in together:
-                    one.tell()
+                            one.tell()
+                    else:
+                        for one in together:
+                            one.tell()
         finally:  # whatever ends it, nobody waits for ever
             self._gathering = None
             for one in (*together, *self._gathered):
@@ -219,15 +222,15 @@ class SqliteDatabase:
         try:
             with self._translated():
                 if not self._begin_at_once():
-                    await self._run(self._writer, self._begin, together[0].until)
+                    await self._in_writer(self._begin, together[0].until)
                 with self._all_or_nothing() as connection:
                     for one in together:
                         if self._stating.allowed:
                             with self._stating.timed():
                                 self._make(one, connection)
                         else:
-                            await self._run(self._writer, self._make, one, connection)
-                    await self._run(self._writer, connection.execute, "COMMIT")
+                            await self._in_writer(self._make, one, connection)
+                    await self._in_writer(connection.execute, "COMMIT")
         except Exception as error:
             for one in together:
                 one.error = error
@@ -255,10 +258,17 @@ class SqliteDatabase:
         return result
 
     async def _by_writer(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Call it shielded: the connection must not be let go of while the thread has it."""
         async with self._turn:
-            result: T = await self._run(self._writer, work, *arguments)
-            return result
+            return await self._in_writer(work, *arguments)
+
+    async def _in_writer(self, work: Callable[..., T], *arguments: Any) -> T:
+        """In the thread, and to its end: whoever is cancelled meanwhile must not let go of the connection before."""
+        working = asyncio.ensure_future(self._run(self._writer, work, *arguments))
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            await asyncio.wait({working})
+            raise
 
     def _write(self, work: Callable[[Cursor], T], until: float) -> T:
         """`until`: those that queue behind a lock have waited for it already, and all give up at about their time."""

@@ -381,6 +381,54 @@ def test_the_log_has_its_usual_length_from_the_start_and_a_crash_finds_what_was_
     run(tmp_path, story)
 
 
+def test_a_full_disk_gets_back_what_the_log_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "PRAGMAS", (*sqlite.PRAGMAS, "max_page_count=100"))
+    run(tmp_path, a_write_fits)
+    assert not (tmp_path / "t.db-wal").exists()
+
+
+def test_a_database_behind_a_symbolic_link_has_its_log_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "t.db").symlink_to(tmp_path / "elsewhere" / "real.db")
+    run(tmp_path, a_write_fits)
+    assert (tmp_path / "elsewhere" / "real.db").exists()
+
+
+async def a_write_fits(database: SqliteDatabase) -> None:
+    size = database._log.stat().st_size
+    assert (size >= sqlite.STRETCH_BYTES) is ("max_page_count=100" not in sqlite.PRAGMAS), size
+    await database.write(insert(1), small=True)
+    assert await numbers(database) == [1]
+
+
+def test_whoever_is_cancelled_with_a_group_in_the_thread_leaves_none_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(database: SqliteDatabase) -> None:
+        busy, free = threading.Event(), threading.Event()
+
+        def two_rows(cursor: Cursor) -> None:
+            cursor.execute("INSERT INTO t VALUES (1)")
+            busy.set()
+            free.wait(10)
+            cursor.execute("INSERT INTO t VALUES (2)")
+
+        monkeypatch.setattr(at_once.AtOnce, "allowed", False)
+        writing = asyncio.create_task(database.write(two_rows, small=True))
+        await asyncio.to_thread(busy.wait, 10)
+        assert database._gathering is not None
+        database._gathering.cancel()
+        await asyncio.sleep(0)
+        free.set()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        assert await numbers(database) == []
+        await database.write(insert(3), small=True)
+        assert await numbers(database) == [3]
+
+    run(tmp_path, story)
+
+
 def test_one_that_cannot_lengthen_the_log_goes_on_with_a_short_one(tmp_path: Path) -> None:
     async def story() -> None:
         other = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
