@@ -190,18 +190,20 @@ def test_a_network_without_a_proxy_is_refused() -> None:
 
 
 def test_no_group_is_left_behind() -> None:
-    def groups() -> set[Path]:
-        return {path for path in limits.ROOT.glob("**/skiff/*") if path.is_dir()}
+    slot = fresh_slot()
 
-    before = groups()
-    during: set[Path] = set()
+    def groups() -> list[Path]:
+        return [path for path in limits.ROOT.glob(f"**/skiff/*{slot}") if path.is_dir()]
+
+    during: list[Path] = []
 
     async def story(backend: LocalBackend) -> None:
-        await backend.create(SMALL, fresh_slot())
-        during.update(groups() - before)
+        await backend.create(SMALL, slot)
+        during.extend(groups())
 
     play(story)
-    assert not during & groups()
+    assert not groups()
+    assert during or limits.find_cgroups() is None
 
 
 def test_a_forbidden_user_namespace_is_explained_with_its_switch() -> None:
