@@ -37,8 +37,8 @@ def disk() -> Iterator[SmallDisk]:
 
 @pytest.fixture
 def stage(disk: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    """The data folder lies on the small disk, whose end nobody has noticed before, and the store's log has no room ahead
-    of what is in it."""
+    """The data folder lies on the small disk, whose end nobody has noticed before, and the store's log has no room
+    ahead."""
     monkeypatch.setattr(sqlite, "STRETCH_BYTES", 0)
 
     @contextmanager
