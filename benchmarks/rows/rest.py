@@ -18,12 +18,10 @@ from benchmarks.bench import Bench, say
 from benchmarks.fake import Request, calls, script
 from benchmarks.parts import parts
 from benchmarks.row import Hold, Row, figure
-from benchmarks.rows import rounds
-from benchmarks.rows.rounds import AROUND, SAME, SAME_WORK, TOOLS, check
+from benchmarks.rows.rounds import AROUND, NEW_PROCESS, SAME, SAME_WORK, TOOLS, around, check
 from benchmarks.rows.send import FIRST, SENDS
 from benchmarks.site import TOOLSET, TURN_SECONDS, Places, bare_serve, ended, places, skiff_serve
 
-TOOL = rounds.FIRST
 FOLLOWER_MS = 1
 """For the stream: the official client reads it, and takes a core from the server meanwhile."""
 POINT = 10
@@ -113,15 +111,14 @@ async def _rounds(bench: Bench) -> Row:
     ours: list[float] = []
     bare: list[float] = []
     with parts(bench.folder()) as own:
-        work = partial(own.round, TOOLS[TOOL][1]["command"])
+        work = partial(own.round, TOOLS[NEW_PROCESS][1]["command"])
         async with skiff_serve(bench) as site, places(site, TOOLSET) as there, floor.client() as sdk:
             for number in range(bench.samples(5, 1)):
                 say(f"rest: rounds, session {number + 1}")
-                log = await _followed(bench, there)
-                near = range(POINT - AROUND, POINT + AROUND + 1)
-                ours += [(log[n].at - log[n - 1].answered) * 1000 for n in near]
-                bare += await floor.turnarounds(sdk, bench.fake, [log[n].body for n in (near[0] - 1, *near)], work)
-    name = f"REST: tool round, {TOOL}, {POINT} rounds of history, followed"
+                took, bodies = around(await _followed(bench, there), POINT)
+                ours += took
+                bare += await floor.turnarounds(sdk, bench.fake, bodies, work)
+    name = f"REST: tool round, {NEW_PROCESS}, {POINT} rounds of history, followed"
     return Row(name, "ms", figure(ours), figure(bare), SAME, replace(SAME_WORK, plus=FOLLOWER_MS))
 
 
@@ -131,7 +128,7 @@ async def _followed(bench: Bench, there: Places) -> list[Request]:
     await bench.fake.clear()
     stream = there.client.beta.sessions.events.stream
     async with asyncio.timeout(TURN_SECONDS), await stream(session_id) as events:
-        await there.send(session_id, script(calls(POINT + AROUND + 1, *TOOLS[TOOL])))
+        await there.send(session_id, script(calls(POINT + AROUND + 1, *TOOLS[NEW_PROCESS])))
         async for event in events:
             if ended(event):
                 break

@@ -203,13 +203,11 @@ class SqliteDatabase:
             while self._gathered:
                 async with self._turn:
                     together, self._gathered = self._gathered[:MOST_TOGETHER], self._gathered[MOST_TOGETHER:]
-                    if await self._write_together(together) and len(together) > 1:
-                        for one in together:  # it may be one alone that does not fit, or has waited long enough
+                    again = await self._write_together(together) and len(together) > 1
+                    for one in together:
+                        if again:  # it may be one alone that does not fit, or has waited long enough
                             await self._write_together([one])
-                            one.tell()
-                    else:
-                        for one in together:
-                            one.tell()
+                        one.tell()
         finally:  # whatever ends it, nobody waits for ever
             self._gathering = None
             for one in (*together, *self._gathered):
@@ -319,7 +317,7 @@ class SqliteDatabase:
 
     async def tidy(self) -> bool:
         await self._run(None, self._fold_log)
-        return await asyncio.shield(asyncio.ensure_future(self._by_writer(self._give_back)))
+        return await self._by_writer(self._give_back)
 
     def _fold_log(self) -> None:
         """Fold a write-ahead log that has grown into the database, and empty it if nobody reads in it now."""
@@ -346,7 +344,7 @@ class SqliteDatabase:
             return True
 
     async def version(self) -> int:
-        return await asyncio.shield(asyncio.ensure_future(self._by_writer(self._ask_version)))
+        return await self._by_writer(self._ask_version)
 
     def _ask_version(self) -> int:
         assert self._write_connection is not None  # the one that writes: it does not count what it wrote itself
